@@ -1,0 +1,3 @@
+"""convertd: turns folders of documents into Markdown."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,93 @@
+"""The words of the domain as types. Imports nothing of the project but errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """The state of a job. The last three are final without being failures."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    VANISHED = "vanished"
+    SUPERSEDED = "superseded"
+
+
+class Stage(StrEnum):
+    """What a processing job does now."""
+
+    FETCH = "fetch"
+    CONVERT = "convert"
+    DELIVER = "deliver"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One version of one document as a source saw it.
+
+    `source` is the path relative to the source, as bytes because names need not be UTF-8. `version` identifies
+    the content in the source's own terms and is opaque to everybody else.
+    """
+
+    source: bytes
+    version: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of the job table as a worker needs it.
+
+    `location` is where the document lies now if it is no longer at `source` (moved by a disposal), else None.
+    `attempts` counts the attempts already finished. `interruptions` counts how often the daemon died while this
+    job was being converted. `previous_version` and `previous_sha256` are those of the last version of the
+    document whose content is known, for sources whose version can change though the content does not.
+    """
+
+    id: int
+    watch: str
+    source: bytes
+    version: str
+    size_bytes: int
+    priority: int
+    attempts: int
+    interruptions: int
+    discovered_at: float
+    location: bytes | None = None
+    previous_version: str | None = None
+    previous_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disposal:
+    """What becomes of a source document after its job: `action` is keep, delete or move; `target` is where to."""
+
+    action: str = "keep"
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a converter made of a document, and how."""
+
+    markdown: bytes
+    sha256: str
+    media_type: str
+    engine: str
+    engine_version: str
+    pages: int | None = None
+    title: str | None = None
+    characters: int = 0
+    warnings: tuple[str, ...] = field(default=())
+    convert_seconds: float = 0.0
+
+
+def display(source: bytes) -> str:
+    """A source path as text for people: undecodable bytes and control characters are shown, not emitted."""
+    text = source.decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
