@@ -1,0 +1,253 @@
+"""The only module that knows APSW: one writer thread with group commit, and short read-only connections.
+
+All changes of the job table go through `Writer`: operations from any thread queue up, up to `BATCH` of them run in
+one transaction, and the callers are released after its COMMIT (WAL, synchronous=FULL: what was acknowledged
+survives a power cut). As nobody else ever writes, SQLite never answers SQLITE_BUSY. Readers see committed rows only.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import apsw
+
+from daemon.errors import ConvertdError, EnvironmentProblem, FatalError, UsageError
+from daemon.schema import APPLICATION_ID, MIGRATIONS
+
+Connection = apsw.Connection
+Row = tuple[Any, ...]
+T = TypeVar("T")
+Operation = Callable[[Connection], T]
+Fault = Callable[[str], None]
+
+BATCH = 256
+BUSY_TIMEOUT_MS = 10_000
+
+
+def translate(error: apsw.Error, path: str) -> ConvertdError:
+    """An APSW error as one of ours: a sick disk is the environment's, a damaged file is fatal."""
+    if isinstance(error, (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)):
+        return EnvironmentProblem(
+            f"the job table {path} cannot be written: {error}",
+            "Check free space and permissions of state_dir; convertd goes on by itself once it can write.",
+        )
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return FatalError(
+            f"the job table {path} is damaged: {error}",
+            "Move it away and start again: sources that are still there are converted anew; nothing else is lost.",
+        )
+    return FatalError(f"the job table {path} failed: {error}", "Report this with the log.")
+
+
+class Writer:
+    """The single read-write connection, owned by one thread.
+
+    `call` and `post` may be used from any thread but the writer's own. After `close`, or once the thread has died,
+    both raise FatalError; what was acknowledged stays. An operation must have no effect but on the connection: a
+    batch in which one operation fails is rolled back and its operations are run again, each for itself.
+    """
+
+    def __init__(self, path: str, fault: Fault = lambda label: None) -> None:
+        self._path = path
+        self._fault = fault
+        self._queue: queue.SimpleQueue[tuple[Operation[Any], Future[Any] | None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="job-table-writer", daemon=True)
+        self._closed = threading.Event()
+        self._dead: BaseException | None = None
+        self.commits = 0
+        self.last_progress = time.monotonic()
+        self._connection = open_for_writing(path)
+
+    def start(self) -> None:
+        """Begin to carry out operations; those queued before wait until then."""
+        self._thread.start()
+
+    def call(self, operation: Operation[T]) -> T:
+        """Run the operation and return its result once it is durable.
+
+        Raises what the operation raised, EnvironmentProblem where the disk is sick (nothing was changed), and
+        FatalError where the table cannot be used any more.
+        """
+        future: Future[T] = Future()
+        self._put((operation, future))
+        return future.result()
+
+    def post(self, operation: Operation[Any]) -> None:
+        """Run the operation in the next batch; nobody waits, an error of it is dropped."""
+        self._put((operation, None))
+
+    def close(self) -> None:
+        """Carry out what is queued, then close the connection. Idempotent."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._queue.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=30)
+        else:
+            self._connection.close()
+
+    def alive(self) -> bool:
+        """Whether operations are being carried out."""
+        return self._thread.is_alive() and self._dead is None
+
+    def _put(self, item: tuple[Operation[Any], Future[Any] | None]) -> None:
+        if self._closed.is_set() or self._dead is not None:
+            raise FatalError("the job table is closed", "")
+        self._queue.put(item)
+        if self._dead is not None:
+            self._fail_waiting(self._dead)
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._carry_out(batch)
+                self.last_progress = time.monotonic()
+            self._connection.close()
+        except BaseException as error:
+            self._dead = error
+            self._fail_waiting(error)
+
+    def _next_batch(self) -> list[tuple[Operation[Any], Future[Any] | None]] | None:
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch = [first]
+        with suppress(queue.Empty):
+            while len(batch) < BATCH:
+                item = self._queue.get_nowait()
+                if item is None:
+                    self._queue.put(None)
+                    break
+                batch.append(item)
+        return batch
+
+    def _carry_out(self, batch: list[tuple[Operation[Any], Future[Any] | None]]) -> None:
+        try:
+            results = self._transact([operation for operation, _ in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for item in batch:
+                    self._carry_out([item])
+                return
+            future = batch[0][1]
+            if future is not None:
+                future.set_exception(translate(error, self._path) if isinstance(error, apsw.Error) else error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if future is not None:
+                future.set_result(result)
+
+    def _transact(self, operations: list[Operation[Any]]) -> list[Any]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            results = [operation(connection) for operation in operations]
+            self._fault("before-commit")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self.commits += 1
+        self._fault("after-commit")
+        return results
+
+    def _fail_waiting(self, error: BaseException) -> None:
+        with suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is not None and item[1] is not None:
+                    item[1].set_exception(FatalError(f"the job table's writer has died: {error}", ""))
+
+
+class Readers:
+    """One read-only connection a thread, kept open, for the daemon's own frequent look-ups."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._local = threading.local()
+
+    def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Row]:
+        """All rows of a query on committed data."""
+        try:
+            return list(self._connection().execute(sql, bindings))
+        except apsw.Error as error:
+            raise translate(error, self._path) from error
+
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            self._local.connection = connection
+        return connection
+
+
+@contextmanager
+def reader(path: str) -> Iterator[Connection]:
+    """A short read-only connection on committed rows. Works beside a running writer.
+
+    Raises FileNotFoundError where there is no table yet, UsageError where this user may not read it.
+    """
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    except apsw.CantOpenError as error:
+        raise FileNotFoundError(path) from error
+    try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        yield connection
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    finally:
+        connection.close()
+
+
+def open_for_writing(path: str) -> Connection:
+    """Open, create or migrate the job table.
+
+    A table of an older version is copied to PATH.vN.bak first; a newer one is refused with UsageError.
+    """
+    try:
+        connection = apsw.Connection(path)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection, path)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    return connection
+
+
+def _migrate(connection: Connection, path: str) -> None:
+    version: int = connection.pragma("user_version")
+    newest = len(MIGRATIONS)
+    if version > newest:
+        connection.close()
+        raise UsageError(
+            f"the job table {path} was made by a newer convertd (version {version} of its layout; this one knows {newest})",
+            "Install that newer convertd again, or give this one another state_dir.",
+        )
+    if version == newest:
+        return
+    if version > 0:
+        _back_up(connection, f"{path}.v{version}.bak")
+    with connection:
+        for statements in MIGRATIONS[version:]:
+            connection.execute(statements)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", newest)
+
+
+def _back_up(connection: Connection, target: str) -> None:
+    copy = apsw.Connection(target)
+    with copy.backup("main", connection, "main") as backup:
+        while not backup.done:
+            backup.step(1024)
+    copy.close()

@@ -1,0 +1,284 @@
+"""Which job is next: pending jobs in memory, by priority and then age, without asking the database for each.
+
+A lane per watch holds at most `capacity` of its pending jobs; what is beyond stays in the job table and is fetched
+through the pending index when the lane runs low. Two jobs of one document never run at the same time, so an older
+result cannot overwrite a newer one. A job whose conversion was interrupted twice by the death of the daemon is a
+suspect: it runs alone, after everything else, or once it has waited `SUSPECT_PATIENCE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from daemon.errors import EnvironmentProblem
+from daemon.model import Job
+
+CAPACITY = 10_000
+SUSPECT_AFTER_INTERRUPTIONS = 2
+SUSPECT_PATIENCE_SECONDS = 600.0
+
+Refill = Callable[[str, int], list[tuple[Job, float]]]
+Document = tuple[str, bytes]
+
+
+@dataclass
+class _Lane:
+    """The jobs of one watch. `overflow` says that the job table holds more pending ones than memory does, `missed`
+    that one was left to the job table since the last refill began."""
+
+    ready: list[tuple[int, int, Job]] = field(default_factory=list)
+    overflow: bool = False
+    missed: bool = False
+    refilling: bool = False
+    paused: set[str] = field(default_factory=set)
+
+
+class Dispatcher:
+    """Hands pending jobs to workers. All methods may be called from any thread.
+
+    `refill(watch, limit)` must return the first pending jobs of the watch from the job table, in order.
+    `clock` tells wall time, which not-before times are in; `monotonic` measures how long a suspect has waited.
+    """
+
+    def __init__(
+        self,
+        watches: Iterable[str],
+        refill: Refill,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._lanes = {watch: _Lane() for watch in watches}
+        self._refill = refill
+        self._clock = clock
+        self._monotonic = monotonic
+        self._capacity = capacity
+        self._changed = threading.Condition()
+        self._delayed: list[tuple[float, int, Job]] = []
+        self._suspects: list[tuple[float, Job]] = []
+        self._known: set[int] = set()
+        self._dropped: set[int] = set()
+        self._ended_while_refilling: set[int] = set()
+        self._running: dict[Document, Job] = {}
+        self._behind: dict[Document, list[Job]] = {}
+        self._alone = False
+        self._stopped = False
+
+    def add(self, jobs: Iterable[Job], not_before: float = 0.0) -> None:
+        """Queue jobs that are pending in the job table."""
+        with self._changed:
+            for job in jobs:
+                self._add(job, not_before)
+            self._changed.notify_all()
+
+    def drop(self, job_ids: Iterable[int]) -> None:
+        """Forget queued jobs that are no longer pending in the job table."""
+        with self._changed:
+            self._dropped.update(job_id for job_id in job_ids if job_id in self._known)
+
+    def fill(self) -> None:
+        """Load every lane from the job table, as at start."""
+        for watch, lane in self._lanes.items():
+            self._fill(watch, lane)
+
+    def take(self) -> Job | None:
+        """The next job, waiting for one; None once stopped. The caller must call `done` or `give_back` for it."""
+        while True:
+            with self._changed:
+                if self._stopped:
+                    return None
+                job = self._next()
+                low = self._lane_to_refill()
+                if job is None and low is None:
+                    self._changed.wait(self._seconds_to_wait())
+                    continue
+            if low is not None:
+                self._refill_or_wait(low)
+            if job is not None:
+                return job
+
+    def done(self, job: Job) -> None:
+        """The job has reached a final state in the job table."""
+        with self._changed:
+            self._leave(job)
+            self._changed.notify_all()
+
+    def give_back(self, job: Job, not_before: float = 0.0) -> None:
+        """The job is pending in the job table again, as it stands there."""
+        with self._changed:
+            self._leave(job)
+            self._add(job, not_before)
+            self._changed.notify_all()
+
+    def pause(self, watch: str, reason: str) -> None:
+        """Stop handing out jobs of a watch, until `resume` for the same reason. Idempotent."""
+        with self._changed:
+            self._lanes[watch].paused.add(reason)
+
+    def resume(self, watch: str, reason: str) -> None:
+        """Lift a pause. Idempotent."""
+        with self._changed:
+            self._lanes[watch].paused.discard(reason)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Make every `take` return None from now on."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def idle(self) -> bool:
+        """Whether no job is queued, delayed or running."""
+        with self._changed:
+            return not (self._known - self._dropped) and not any(lane.overflow for lane in self._lanes.values())
+
+    def backlog(self) -> int:
+        """Jobs in memory that have not ended: at most a few more than there are, less where lanes overflow."""
+        with self._changed:
+            return len(self._known)
+
+    def running(self) -> list[Job]:
+        """The jobs that workers hold now."""
+        with self._changed:
+            return list(self._running.values())
+
+    def _refill_or_wait(self, watch: str) -> None:
+        try:
+            self._fill(watch, self._lanes[watch])
+        except EnvironmentProblem:
+            with self._changed:
+                self._changed.wait(1.0)
+
+    def _fill(self, watch: str, lane: _Lane) -> None:
+        """Read the first pending jobs of a lane. The query runs without the lock: it must not hold up the workers."""
+        with self._changed:
+            lane.refilling = True
+            lane.missed = False
+            limit = self._capacity + len(self._known)
+        found: list[tuple[Job, float]] | None = None
+        try:
+            found = self._refill(watch, limit)
+        finally:
+            with self._changed:
+                self._take_in(lane, found, limit)
+                self._changed.notify_all()
+
+    # Everything below is called with the lock held.
+
+    def _take_in(self, lane: _Lane, found: list[tuple[Job, float]] | None, limit: int) -> None:
+        lane.refilling = False
+        if found is not None:
+            lane.overflow = False
+            for job, not_before in found:
+                if job.id not in self._ended_while_refilling:
+                    self._add(job, not_before)
+            lane.overflow = len(found) == limit or lane.missed
+        if not any(other.refilling for other in self._lanes.values()):
+            self._ended_while_refilling.clear()
+
+    def _add(self, job: Job, not_before: float) -> None:
+        lane = self._lanes.get(job.watch)
+        if lane is None or job.id in self._known:
+            return
+        self._dropped.discard(job.id)
+        if not_before > self._clock():
+            self._known.add(job.id)
+            heapq.heappush(self._delayed, (not_before, job.id, job))
+        elif job.interruptions >= SUSPECT_AFTER_INTERRUPTIONS:
+            self._known.add(job.id)
+            self._suspects.append((self._monotonic(), job))
+        elif len(lane.ready) >= self._capacity or (lane.overflow and self._after_all(lane, job)):
+            lane.overflow = lane.missed = True
+        else:
+            self._known.add(job.id)
+            heapq.heappush(lane.ready, (-job.priority, job.id, job))
+
+    def _after_all(self, lane: _Lane, job: Job) -> bool:
+        """Whether jobs that only the job table holds may come before this one."""
+        return not lane.ready or job.priority <= -lane.ready[0][0]
+
+    def _next(self) -> Job | None:
+        self._release_delayed()
+        if self._alone:
+            return None
+        suspect = self._suspect()
+        if suspect is not None and self._patience_is_over():
+            return self._run(suspect, alone=True) if not self._running else None
+        job = self._first_ready()
+        if job is not None:
+            return self._run(job)
+        if suspect is not None and not self._running:
+            return self._run(suspect, alone=True)
+        return None
+
+    def _first_ready(self) -> Job | None:
+        while True:
+            best: _Lane | None = None
+            for lane in self._lanes.values():
+                self._discard_dropped(lane)
+                if lane.ready and not lane.paused and (best is None or lane.ready[0] < best.ready[0]):
+                    best = lane
+            if best is None:
+                return None
+            job = heapq.heappop(best.ready)[2]
+            if (job.watch, job.source) not in self._running:
+                return job
+            self._behind.setdefault((job.watch, job.source), []).append(job)
+
+    def _discard_dropped(self, lane: _Lane) -> None:
+        while lane.ready and lane.ready[0][1] in self._dropped:
+            self._forget(heapq.heappop(lane.ready)[1])
+
+    def _suspect(self) -> Job | None:
+        for entry in list(self._suspects):
+            if entry[1].id in self._dropped:
+                self._suspects.remove(entry)
+                self._forget(entry[1].id)
+        return next((job for _, job in self._suspects if not self._lanes[job.watch].paused), None)
+
+    def _patience_is_over(self) -> bool:
+        waited_since = min(since for since, job in self._suspects if not self._lanes[job.watch].paused)
+        return self._monotonic() - waited_since > SUSPECT_PATIENCE_SECONDS
+
+    def _run(self, job: Job, *, alone: bool = False) -> Job:
+        if alone:
+            self._suspects = [entry for entry in self._suspects if entry[1].id != job.id]
+            self._alone = True
+        self._running[(job.watch, job.source)] = job
+        return job
+
+    def _leave(self, job: Job) -> None:
+        del self._running[(job.watch, job.source)]
+        self._forget(job.id)
+        self._alone = False
+        for waiting in self._behind.pop((job.watch, job.source), []):
+            heapq.heappush(self._lanes[job.watch].ready, (-waiting.priority, waiting.id, waiting))
+
+    def _forget(self, job_id: int) -> None:
+        self._known.discard(job_id)
+        self._dropped.discard(job_id)
+        if any(lane.refilling for lane in self._lanes.values()):
+            self._ended_while_refilling.add(job_id)
+
+    def _release_delayed(self) -> None:
+        while self._delayed and self._delayed[0][0] <= self._clock():
+            _, job_id, job = heapq.heappop(self._delayed)
+            dropped = job_id in self._dropped
+            self._forget(job_id)
+            if not dropped:
+                self._add(job, 0.0)
+
+    def _seconds_to_wait(self) -> float:
+        if not self._delayed:
+            return 60.0
+        return max(0.01, min(60.0, self._delayed[0][0] - self._clock()))
+
+    def _lane_to_refill(self) -> str | None:
+        for watch, lane in self._lanes.items():
+            if lane.overflow and not lane.refilling and len(lane.ready) <= self._capacity // 4:
+                lane.refilling = True
+                return watch
+        return None

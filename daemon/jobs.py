@@ -1,0 +1,417 @@
+"""The job table: every change of a job's state is one method here, and one transaction.
+
+Methods that change something return after the change is durable, except `start` and `stage`, which are written with
+the next batch. Each write names the state it expects the row to be in and reports whether it found it so. All methods
+may be called from any thread. EnvironmentProblem means that nothing was changed because the disk is sick.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from daemon.db import Connection, Readers, Row, Writer
+from daemon.errors import DocumentError, TransientError
+from daemon.model import Candidate, Conversion, Job, Stage, State
+
+Clock = Callable[[], float]
+
+_JOB = """SELECT jobs.id, watches.name, jobs.source, jobs.version, jobs.size_bytes, jobs.priority, jobs.attempts,
+    jobs.interruptions, jobs.discovered_at, jobs.location, documents.converted_version, documents.converted_sha256,
+    jobs.not_before, jobs.disposal
+FROM jobs JOIN watches ON watches.id = jobs.watch
+LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.source
+"""
+
+
+def _job(row: Row) -> Job:
+    return Job(*row[:12])
+
+
+class JobTable:
+    """The daemon's side of the job table. Commands that only look use `daemon.queries`."""
+
+    def __init__(self, writer: Writer, readers: Readers, clock: Clock = time.time) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._clock = clock
+
+    # -- discovery ---------------------------------------------------------------------------------------------
+
+    def register(self, watch: str, source: str, sink: str) -> None:
+        """Make a watch known, or its source and sink as they are now. Must precede everything else about it."""
+        self._writer.call(
+            lambda db: db.execute(
+                """INSERT INTO watches (name, source, sink) VALUES (?, ?, ?)
+                   ON CONFLICT DO UPDATE SET source = excluded.source, sink = excluded.sink""",
+                (watch, source, sink),
+            )
+        )
+
+    def unknown(self, watch: str, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those whose version is not the last one seen for their path."""
+        sql = """SELECT 1 FROM documents WHERE watch = (SELECT id FROM watches WHERE name = ?)
+                 AND source = ? AND version = ?"""
+        return [c for c in candidates if not self._readers.rows(sql, (watch, c.source, c.version))]
+
+    def enqueue(self, watch: str, candidates: Sequence[Candidate], priority: int) -> tuple[list[Job], list[int]]:
+        """Record new versions as pending jobs; returns them and the ids of pending jobs that they supersede."""
+        now = self._clock()
+
+        def operation(db: Connection) -> tuple[list[Job], list[int]]:
+            new: list[Job] = []
+            superseded: list[int] = []
+            watch_id = _watch_id(db, watch)
+            for candidate in candidates:
+                job, older = _enqueue(db, watch_id, watch, candidate, priority, now)
+                superseded += older
+                if job is not None:
+                    new.append(job)
+            return new, superseded
+
+        return self._writer.call(operation)
+
+    # -- one job's way -----------------------------------------------------------------------------------------
+
+    def start(self, job: Job) -> None:
+        """A worker has taken the job. Not durable on return."""
+        now = self._clock()
+        self._writer.post(
+            lambda db: db.execute(
+                """UPDATE jobs SET state = 'processing', stage = 'fetch', started_at = ?, finished_at = NULL
+                   WHERE id = ? AND state = 'pending'""",
+                (now, job.id),
+            )
+        )
+
+    def stage(self, job: Job, stage: Stage) -> None:
+        """What the job does now. Not durable on return."""
+        self._writer.post(
+            lambda db: db.execute(
+                "UPDATE jobs SET stage = ? WHERE id = ? AND state = 'processing'", (stage.value, job.id)
+            )
+        )
+
+    def is_current(self, job: Job) -> bool:
+        """Whether no newer version of the job's document has been recorded."""
+        sql = """SELECT 1 FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?)
+                 AND source = ? AND id > ? LIMIT 1"""
+        return not self._readers.rows(sql, (job.watch, job.source, job.id))
+
+    def has_output(self, job: Job) -> bool:
+        """Whether an earlier version of the job's document was converted, so that its output is still there."""
+        sql = """SELECT 1 FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?)
+                 AND source = ? AND id < ? AND state = 'completed' LIMIT 1"""
+        return bool(self._readers.rows(sql, (job.watch, job.source, job.id)))
+
+    def complete(self, job: Job, conversion: Conversion, output: str, *, dispose: bool) -> bool:
+        """The outputs are durable: so is now the job. False where the row was no longer processing."""
+        now = self._clock()
+
+        def operation(db: Connection) -> bool:
+            changed = _finish(
+                db,
+                job,
+                State.COMPLETED,
+                {
+                    "attempts": job.attempts + 1,
+                    "finished_at": now,
+                    "error_kind": None,
+                    "error": None,
+                    "hint": None,
+                    "output": output,
+                    "engine": conversion.engine,
+                    "engine_version": conversion.engine_version,
+                    "pages": conversion.pages,
+                    "disposal": "success" if dispose else None,
+                },
+            )
+            if changed:
+                db.execute(
+                    """UPDATE documents SET converted_version = version, converted_sha256 = ?
+                       WHERE watch = (SELECT watch FROM jobs WHERE id = ?) AND source = ? AND version = ?""",
+                    (conversion.sha256, job.id, job.source, job.version),
+                )
+            return changed
+
+        return self._writer.call(operation)
+
+    def fail(self, job: Job, error: DocumentError | TransientError, *, attempts: int, dispose: bool) -> bool:
+        """The job has failed for good and its error file is durable."""
+        now = self._clock()
+
+        def operation(db: Connection) -> bool:
+            changed = _finish(
+                db,
+                job,
+                State.FAILED,
+                {
+                    "attempts": attempts,
+                    "finished_at": now,
+                    "error_kind": error.kind.value,
+                    "error": error.message,
+                    "hint": error.hint,
+                    "disposal": "failure" if dispose else None,
+                },
+            )
+            if changed:
+                db.execute(
+                    """UPDATE documents SET converted_version = NULL, converted_sha256 = NULL
+                       WHERE watch = (SELECT watch FROM jobs WHERE id = ?) AND source = ?""",
+                    (job.id, job.source),
+                )
+            return changed
+
+        return self._writer.call(operation)
+
+    def end(self, job: Job, state: State) -> bool:
+        """The job ends without a result: vanished, superseded or cancelled."""
+        now = self._clock()
+
+        def operation(db: Connection) -> bool:
+            changed = _finish(db, job, state, {"finished_at": now})
+            if changed and state is State.VANISHED:
+                _forget(db, job)
+            return changed
+
+        return self._writer.call(operation)
+
+    def fold(self, job: Job) -> bool:
+        """The job's version holds the very bytes that were converted before: forget the job, keep the version."""
+
+        def operation(db: Connection) -> bool:
+            db.execute(
+                """UPDATE documents SET converted_version = version
+                   WHERE watch = (SELECT watch FROM jobs WHERE id = ?) AND source = ? AND version = ?""",
+                (job.id, job.source, job.version),
+            )
+            db.execute("DELETE FROM jobs WHERE id = ? AND state IN ('pending', 'processing')", (job.id,))
+            return db.changes() == 1
+
+        return self._writer.call(operation)
+
+    def release(self, job: Job) -> bool:
+        """The job goes back to pending as if it had never been taken: no attempt, no interruption counted."""
+        return self._writer.call(lambda db: _finish(db, job, State.PENDING, {"started_at": None, "not_before": 0}))
+
+    def back_off(self, job: Job, error: TransientError, not_before: float) -> bool:
+        """An attempt has failed; the next one starts at `not_before` at the earliest."""
+        return self._writer.call(
+            lambda db: _finish(
+                db,
+                job,
+                State.PENDING,
+                {
+                    "attempts": job.attempts + 1,
+                    "not_before": not_before,
+                    "error_kind": error.kind.value,
+                    "error": error.message,
+                    "hint": error.hint,
+                },
+            )
+        )
+
+    # -- disposals ---------------------------------------------------------------------------------------------
+
+    def due_disposals(self) -> list[tuple[Job, str]]:
+        """Jobs whose source is still to be disposed of, each with 'success' or 'failure'."""
+        rows = self._readers.rows(_JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
+        return [(_job(row), row[13]) for row in rows]
+
+    def disposed(self, job: Job, location: bytes | None) -> None:
+        """The source is gone from its place (to `location`, if moved): its version is forgotten."""
+
+        def operation(db: Connection) -> None:
+            db.execute(
+                "UPDATE jobs SET disposal = NULL, location = ? WHERE id = ? AND disposal IS NOT NULL",
+                (location, job.id),
+            )
+            _forget(db, job)
+
+        self._writer.call(operation)
+
+    def keep_source(self, job: Job) -> None:
+        """The disposal is called off: a newer version has taken the source's place."""
+        self._writer.call(lambda db: db.execute("UPDATE jobs SET disposal = NULL WHERE id = ?", (job.id,)))
+
+    # -- start and control -------------------------------------------------------------------------------------
+
+    def recover(self) -> int:
+        """At start: what is processing was interrupted. Counts it against a job only if it was being converted."""
+
+        def operation(db: Connection) -> int:
+            db.execute(
+                """UPDATE jobs SET state = 'pending', interruptions = interruptions + (stage = 'convert'), stage = NULL
+                   WHERE state = 'processing'"""
+            )
+            return int(db.changes())
+
+        return self._writer.call(operation)
+
+    def release_all(self) -> None:
+        """At a stop by signal: what is still processing goes back to pending and is not counted as interrupted."""
+        self._writer.call(
+            lambda db: db.execute("UPDATE jobs SET state = 'pending', stage = NULL WHERE state = 'processing'")
+        )
+
+    def pending(self, watch: str, limit: int) -> list[tuple[Job, float]]:
+        """The first pending jobs of a watch in the order of dispatch, each with its not-before time."""
+        rows = self._readers.rows(
+            _JOB
+            + """WHERE jobs.state = 'pending' AND jobs.watch = (SELECT id FROM watches WHERE name = ?)
+                 ORDER BY jobs.priority DESC, jobs.id LIMIT ?""",
+            (watch, limit),
+        )
+        return [(_job(row), row[12]) for row in rows]
+
+    def retry(self, ids: Iterable[int]) -> tuple[list[Job], list[str]]:
+        """Make finished jobs pending again; returns them, and a sentence for each that cannot be retried."""
+
+        def operation(db: Connection) -> tuple[list[Job], list[str]]:
+            retried: list[Job] = []
+            refused: list[str] = []
+            for job_id in ids:
+                reason = _retry(db, job_id)
+                if reason:
+                    refused.append(reason)
+                else:
+                    retried.append(_job(_one(db, _JOB + "WHERE jobs.id = ?", (job_id,))))
+            return retried, refused
+
+        return self._writer.call(operation)
+
+    def prune(self, older_than: float, *, keep_failed: bool, limit: int = 1000) -> int:
+        """Drop up to `limit` finished jobs that ended before `older_than`; says how many were dropped."""
+        final = [State.COMPLETED, State.CANCELLED, State.VANISHED, State.SUPERSEDED]
+        if not keep_failed:
+            final.append(State.FAILED)
+        marks = ", ".join("?" * len(final))
+
+        def operation(db: Connection) -> int:
+            db.execute(
+                f"""DELETE FROM jobs WHERE id IN (SELECT id FROM jobs
+                    WHERE state IN ({marks}) AND finished_at < ? AND disposal IS NULL LIMIT ?)""",
+                (*(state.value for state in final), older_than, limit),
+            )
+            return int(db.changes())
+
+        return self._writer.call(operation)
+
+    def orphans(self, watch: str, after: bytes, limit: int = 1000) -> list[bytes]:
+        """Documents without a job, in the order of their paths: what `forget` may drop if the source is gone."""
+        rows = self._readers.rows(
+            """SELECT source FROM documents AS d WHERE watch = (SELECT id FROM watches WHERE name = ?) AND source > ?
+               AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.watch = d.watch AND jobs.source = d.source)
+               ORDER BY source LIMIT ?""",
+            (watch, after, limit),
+        )
+        return [row[0] for row in rows]
+
+    def forget(self, watch: str, sources: Sequence[bytes]) -> None:
+        """Drop what is known of documents that no longer exist."""
+
+        def operation(db: Connection) -> None:
+            watch_id = _watch_id(db, watch)
+            db.executemany(
+                "DELETE FROM documents WHERE watch = ? AND source = ?", [(watch_id, source) for source in sources]
+            )
+
+        self._writer.call(operation)
+
+
+def _first(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row | None:
+    return next(iter(db.execute(sql, bindings)), None)
+
+
+def _watch_id(db: Connection, watch: str) -> int:
+    return int(_one(db, "SELECT id FROM watches WHERE name = ?", (watch,))[0])
+
+
+def _one(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row:
+    row: Row = next(iter(db.execute(sql, bindings)))
+    return row
+
+
+def _enqueue(
+    db: Connection, watch_id: int, watch: str, candidate: Candidate, priority: int, now: float
+) -> tuple[Job | None, list[int]]:
+    known = _first(
+        db,
+        "SELECT version, converted_version, converted_sha256 FROM documents WHERE watch = ? AND source = ?",
+        (watch_id, candidate.source),
+    )
+    if known is not None and known[0] == candidate.version:
+        return None, []
+    superseded: list[int] = []
+    if known is not None:
+        rows = db.execute(
+            """UPDATE jobs SET state = 'superseded', stage = NULL, finished_at = ?
+               WHERE watch = ? AND source = ? AND state = 'pending' AND location IS NULL RETURNING id""",
+            (now, watch_id, candidate.source),
+        )
+        superseded = [row[0] for row in rows]
+    db.execute(
+        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at) VALUES (?, ?, ?, ?, ?, ?)""",
+        (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now),
+    )
+    job_id = db.last_insert_rowid()
+    db.execute(
+        """INSERT INTO documents (watch, source, version) VALUES (?, ?, ?)
+           ON CONFLICT DO UPDATE SET version = excluded.version""",
+        (watch_id, candidate.source, candidate.version),
+    )
+    job = Job(
+        id=job_id,
+        watch=watch,
+        source=candidate.source,
+        version=candidate.version,
+        size_bytes=candidate.size_bytes,
+        priority=priority,
+        attempts=0,
+        interruptions=0,
+        discovered_at=now,
+        previous_version=known[1] if known else None,
+        previous_sha256=known[2] if known else None,
+    )
+    return job, superseded
+
+
+def _finish(db: Connection, job: Job, state: State, values: dict[str, Any]) -> bool:
+    """Take a job that a worker holds to another state, unless somebody else has ended it meanwhile.
+
+    Its row may still say pending: `start` is written without anybody waiting, and a full disk may have refused it.
+    """
+    columns = "".join(f", {column} = ?" for column in values)
+    db.execute(
+        f"UPDATE jobs SET state = ?, stage = NULL{columns} WHERE id = ? AND state IN ('pending', 'processing')",
+        (state.value, *values.values(), job.id),
+    )
+    return db.changes() == 1
+
+
+def _forget(db: Connection, job: Job) -> None:
+    db.execute(
+        """DELETE FROM documents WHERE watch = (SELECT watch FROM jobs WHERE id = ?) AND source = ? AND version = ?""",
+        (job.id, job.source, job.version),
+    )
+
+
+def _retry(db: Connection, job_id: int) -> str | None:
+    row = _first(db, "SELECT state, watch, source FROM jobs WHERE id = ?", (job_id,))
+    if row is None:
+        return f"job {job_id} does not exist (see: convertd jobs)"
+    state, watch, source = row
+    if state in (State.PENDING, State.PROCESSING):
+        return f"job {job_id} is {state}: nothing to retry"
+    newer = _one(db, "SELECT max(id) FROM jobs WHERE watch = ? AND source = ? AND id > ?", (watch, source, job_id))
+    if newer[0] is not None:
+        return f"job {job_id} is about an older version of its document; the newest is job {newer[0]}"
+    db.execute(
+        """UPDATE jobs SET state = 'pending', stage = NULL, attempts = 0, interruptions = 0, not_before = 0,
+           started_at = NULL, finished_at = NULL, error_kind = NULL, error = NULL, hint = NULL, disposal = NULL
+           WHERE id = ? AND state = ?""",
+        (job_id, state),
+    )
+    assert db.changes() == 1
+    return None

@@ -1,0 +1,82 @@
+"""The layout of the job table, as a list of migrations. A landed entry is never changed; a new one is appended.
+
+`user_version` counts the entries applied. The counters are kept by triggers, so that no code path can forget them
+and no command ever counts rows of history.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x434F4E56  # "CONV"
+
+_FIRST = """
+CREATE TABLE watches (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    source TEXT NOT NULL,
+    sink TEXT NOT NULL
+);
+
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    watch INTEGER NOT NULL REFERENCES watches (id),
+    source BLOB NOT NULL,
+    version TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending',
+    stage TEXT,
+    priority INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    interruptions INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0,
+    discovered_at REAL NOT NULL,
+    started_at REAL,
+    finished_at REAL,
+    error_kind TEXT,
+    error TEXT,
+    hint TEXT,
+    output TEXT,
+    engine TEXT,
+    engine_version TEXT,
+    pages INTEGER,
+    location BLOB,
+    disposal TEXT
+);
+CREATE INDEX jobs_by_source ON jobs (watch, source, id);
+CREATE INDEX jobs_pending ON jobs (watch, priority DESC, id) WHERE state = 'pending';
+CREATE INDEX jobs_processing ON jobs (id) WHERE state = 'processing';
+CREATE INDEX jobs_failed ON jobs (id) WHERE state = 'failed';
+CREATE INDEX jobs_disposal ON jobs (id) WHERE disposal IS NOT NULL;
+
+-- The last seen version of each document, and the last one converted with the content it had. Outlives pruned jobs:
+-- it is what keeps a source that still exists from being converted again.
+CREATE TABLE documents (
+    watch INTEGER NOT NULL REFERENCES watches (id),
+    source BLOB NOT NULL,
+    version TEXT NOT NULL,
+    converted_version TEXT,
+    converted_sha256 TEXT,
+    PRIMARY KEY (watch, source)
+) WITHOUT ROWID;
+
+CREATE TABLE counts (
+    watch INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    PRIMARY KEY (watch, state)
+) WITHOUT ROWID;
+
+CREATE TRIGGER jobs_inserted AFTER INSERT ON jobs BEGIN
+    INSERT INTO counts VALUES (new.watch, new.state, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+END;
+CREATE TRIGGER jobs_changed AFTER UPDATE OF state ON jobs WHEN old.state <> new.state BEGIN
+    UPDATE counts SET jobs = jobs - 1 WHERE watch = old.watch AND state = old.state;
+    INSERT INTO counts VALUES (new.watch, new.state, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+END;
+CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs BEGIN
+    UPDATE counts SET jobs = jobs - 1 WHERE watch = old.watch AND state = old.state;
+END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)

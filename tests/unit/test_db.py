@@ -1,0 +1,168 @@
+"""The writer: group commit, isolation of failing operations, migrations, no SQLITE_BUSY."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from daemon import db as database
+from daemon.db import Connection, Readers, Writer, open_for_writing, reader
+from daemon.errors import FatalError, UsageError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "convertd.db")
+
+
+@pytest.fixture
+def writer(path: str) -> Iterator[Writer]:
+    writer = Writer(path)
+    yield writer
+    writer.close()
+
+
+def add(name: str) -> database.Operation[None]:
+    def operation(db: Connection) -> None:
+        db.execute("INSERT INTO watches (name, source, sink) VALUES (?, '', '')", (name,))
+
+    return operation
+
+
+def names(path: str) -> set[str]:
+    with reader(path) as db:
+        return {row[0] for row in db.execute("SELECT name FROM watches")}
+
+
+def test_what_call_returned_for_is_visible_to_a_reader(path: str, writer: Writer) -> None:
+    writer.start()
+    writer.call(add("a"))
+    assert names(path) == {"a"}
+
+
+def test_operations_that_queue_up_share_one_commit(path: str, writer: Writer) -> None:
+    for number in range(100):
+        writer.post(add(str(number)))
+    writer.start()
+    writer.call(add("last"))
+    assert len(names(path)) == 101
+    assert writer.commits <= 2, "one for all that had queued up, one for the last"
+
+
+def test_a_failing_operation_does_not_take_its_batch_with_it(path: str, writer: Writer) -> None:
+    writer.post(add("a"))
+
+    def broken(db: Connection) -> None:
+        db.execute("INSERT INTO watches (name, source, sink) VALUES ('half', '', '')")
+        raise ValueError("broken")
+
+    threads_result: list[BaseException] = []
+
+    def caller() -> None:
+        try:
+            writer.call(broken)
+        except ValueError as error:
+            threads_result.append(error)
+
+    thread = threading.Thread(target=caller)
+    thread.start()
+    writer.post(add("b"))
+    writer.start()
+    thread.join(10)
+    writer.call(add("c"))
+    assert names(path) == {"a", "b", "c"}
+    assert [str(error) for error in threads_result] == ["broken"]
+
+
+def test_a_closed_writer_refuses(path: str) -> None:
+    writer = Writer(path)
+    writer.start()
+    writer.close()
+    with pytest.raises(FatalError):
+        writer.call(add("late"))
+    assert not writer.alive()
+
+
+def test_close_carries_out_what_is_queued(path: str) -> None:
+    writer = Writer(path)
+    for number in range(1000):
+        writer.post(add(str(number)))
+    writer.start()
+    writer.close()
+    assert len(names(path)) == 1000
+
+
+def test_writers_and_readers_never_meet_a_busy_database(path: str, writer: Writer) -> None:
+    writer.start()
+    failures: list[BaseException] = []
+
+    def write(prefix: str) -> None:
+        try:
+            for number in range(200):
+                writer.call(add(f"{prefix}-{number}"))
+        except BaseException as error:
+            failures.append(error)
+
+    def read() -> None:
+        readers = Readers(path)
+        try:
+            while any(thread.is_alive() for thread in writing):
+                readers.rows("SELECT count(*) FROM watches")
+                names(path)
+        except BaseException as error:
+            failures.append(error)
+
+    writing = [threading.Thread(target=write, args=(str(number),)) for number in range(4)]
+    reading = [threading.Thread(target=read) for _ in range(2)]
+    for thread in writing + reading:
+        thread.start()
+    for thread in writing + reading:
+        thread.join(60)
+    assert failures == []
+    assert len(names(path)) == 800
+
+
+def test_a_table_of_a_newer_layout_is_refused(path: str) -> None:
+    open_for_writing(path).close()
+    newer = apsw.Connection(path)
+    newer.pragma("user_version", 99)
+    newer.close()
+    with pytest.raises(UsageError, match="newer convertd"):
+        Writer(path)
+
+
+def test_an_older_table_is_migrated_and_its_backup_opens(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Writer(path)
+    old.start()
+    old.call(add("kept"))
+    old.close()
+    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, "ALTER TABLE watches ADD COLUMN note TEXT"))
+    writer = Writer(path)
+    writer.close()
+    with reader(path) as db:
+        assert list(db.execute("SELECT name, note FROM watches")) == [("kept", None)]
+    with reader(f"{path}.v1.bak") as db:
+        assert list(db.execute("SELECT name FROM watches")) == [("kept",)]
+        assert db.pragma("user_version") == 1
+
+
+def test_a_failed_migration_leaves_the_old_table(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_for_writing(path).close()
+    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, "ALTER TABLE watches ADD COLUMN a; BROKEN SQL"))
+    with pytest.raises(FatalError):
+        Writer(path)
+    monkeypatch.undo()
+    writer = Writer(path)
+    writer.close()
+    with reader(path) as db:
+        assert db.pragma("user_version") == 1
+
+
+def test_a_damaged_table_is_named(path: str) -> None:
+    Path(path).write_bytes(b"this is no database" * 1000)
+    with pytest.raises(FatalError, match="damaged"):
+        Writer(path)

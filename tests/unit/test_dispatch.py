@@ -1,0 +1,228 @@
+"""The dispatcher: order, pauses, delays, suspects, one job a document, overflow to the job table."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from daemon.dispatch import SUSPECT_PATIENCE_SECONDS, Dispatcher
+from daemon.model import Job
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Table:
+    """The pending jobs of a job table, as `refill` sees them."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Job, float]] = []
+        self.asked = 0
+
+    def refill(self, watch: str, limit: int) -> list[tuple[Job, float]]:
+        self.asked += 1
+        rows = [(job, after) for job, after in self.rows if job.watch == watch]
+        return sorted(rows, key=lambda row: (-row[0].priority, row[0].id))[:limit]
+
+
+def job(number: int, source: str | None = None, *, watch: str = "a", priority: int = 5, interruptions: int = 0) -> Job:
+    name = source or f"{number}.pdf"
+    return Job(number, watch, name.encode(), "1", 1, priority, 0, interruptions, 0.0)
+
+
+def make(capacity: int = 100) -> tuple[Dispatcher, Table, Clock]:
+    table, clock = Table(), Clock()
+    return Dispatcher(["a", "b"], table.refill, clock, clock, capacity), table, clock
+
+
+def take(dispatcher: Dispatcher) -> Job:
+    """Take in a thread with a deadline, so that a lost job fails the test instead of hanging it."""
+    result: list[Job | None] = []
+    thread = threading.Thread(target=lambda: result.append(dispatcher.take()), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert result and result[0] is not None
+    return result[0]
+
+
+def nothing_to_take(dispatcher: Dispatcher) -> bool:
+    with dispatcher._changed:
+        return dispatcher._next() is None
+
+
+def test_priority_goes_before_age_across_watches() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1), job(2, priority=9, watch="b"), job(3, priority=9), job(4)])
+    assert [take(dispatcher).id for _ in range(4)] == [2, 3, 1, 4]
+
+
+def test_a_paused_watch_hands_out_nothing_and_others_go_on() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1), job(2, watch="b")])
+    dispatcher.pause("a", "environment")
+    assert take(dispatcher).id == 2
+    assert nothing_to_take(dispatcher)
+    dispatcher.resume("a", "environment")
+    assert take(dispatcher).id == 1
+
+
+def test_every_reason_for_a_pause_must_be_lifted() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1)])
+    dispatcher.pause("a", "environment")
+    dispatcher.pause("a", "operator")
+    dispatcher.resume("a", "environment")
+    assert nothing_to_take(dispatcher)
+
+
+def test_two_versions_of_a_document_never_run_together() -> None:
+    dispatcher, _, _ = make()
+    old, new, other = job(1, "x"), job(2, "x"), job(3, "y")
+    dispatcher.add([old, new, other])
+    assert take(dispatcher) is old
+    assert take(dispatcher) is other
+    assert nothing_to_take(dispatcher)
+    dispatcher.done(old)
+    assert take(dispatcher) is new
+
+
+def test_a_delayed_job_waits_for_its_time() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1)], not_before=clock.now + 5)
+    assert nothing_to_take(dispatcher)
+    assert not dispatcher.idle()
+    clock.now += 6
+    assert take(dispatcher).id == 1
+
+
+def test_a_suspect_runs_alone_and_last() -> None:
+    dispatcher, _, _ = make()
+    suspect, normal = job(1, interruptions=2), job(2)
+    dispatcher.add([suspect, normal])
+    assert take(dispatcher) is normal
+    assert nothing_to_take(dispatcher)
+    dispatcher.done(normal)
+    assert take(dispatcher) is suspect
+    dispatcher.add([job(3)])
+    assert nothing_to_take(dispatcher)
+    dispatcher.done(suspect)
+    assert take(dispatcher).id == 3
+
+
+def test_a_suspect_is_not_starved_by_a_steady_stream() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1, interruptions=2), job(2), job(3)])
+    running = take(dispatcher)
+    clock.now += SUSPECT_PATIENCE_SECONDS + 1
+    assert nothing_to_take(dispatcher), "while one runs the suspect must wait, and nothing may pass it any more"
+    dispatcher.done(running)
+    assert take(dispatcher).id == 1
+
+
+def test_dropped_jobs_are_not_handed_out() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1), job(2), job(3, interruptions=2)])
+    dispatcher.add([job(4)], not_before=clock.now + 1)
+    dispatcher.drop([1, 3, 4])
+    assert take(dispatcher).id == 2
+    clock.now += 2
+    assert nothing_to_take(dispatcher)
+
+
+def test_a_job_is_handed_out_once_however_often_it_is_added() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1)])
+    dispatcher.add([job(1)])
+    taken = take(dispatcher)
+    dispatcher.add([job(1)])
+    assert nothing_to_take(dispatcher)
+    dispatcher.done(taken)
+    assert dispatcher.idle()
+
+
+def test_what_is_given_back_comes_again_with_its_attempts() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1)])
+    taken = take(dispatcher)
+    dispatcher.give_back(replace(taken, attempts=1))
+    assert take(dispatcher).attempts == 1
+
+
+def test_more_jobs_than_memory_holds_all_come_in_order() -> None:
+    dispatcher, table, _ = make(capacity=8)
+    jobs = [job(number) for number in range(1, 101)]
+    for one in jobs:
+        table.rows.append((one, 0.0))
+        dispatcher.add([one])
+    seen = []
+    for _ in jobs:
+        taken = take(dispatcher)
+        seen.append(taken.id)
+        table.rows = [row for row in table.rows if row[0].id != taken.id]
+        dispatcher.done(taken)
+    assert seen == [one.id for one in jobs]
+    assert dispatcher.idle()
+    assert 0 < table.asked <= 40
+
+
+def test_a_job_added_during_a_refill_is_not_lost() -> None:
+    table, clock = Table(), Clock()
+    dispatcher: Dispatcher
+
+    def refill(watch: str, limit: int) -> list[tuple[Job, float]]:
+        rows = table.refill(watch, limit)
+        if watch == "a" and table.asked == 1:
+            late = job(50)
+            table.rows.append((late, 0.0))
+            dispatcher.add([late])
+        return rows
+
+    dispatcher = Dispatcher(["a"], refill, clock, clock, 4)
+    for number in range(1, 8):
+        table.rows.append((job(number), 0.0))
+        dispatcher.add([job(number)])
+    seen = set()
+    for _ in range(8):
+        taken = take(dispatcher)
+        seen.add(taken.id)
+        table.rows = [row for row in table.rows if row[0].id != taken.id]
+        dispatcher.done(taken)
+    assert seen == {1, 2, 3, 4, 5, 6, 7, 50}
+
+
+def test_a_job_that_ends_during_a_refill_does_not_come_back() -> None:
+    table, clock = Table(), Clock()
+    dispatcher: Dispatcher
+    running: list[Job] = []
+
+    def refill(watch: str, limit: int) -> list[tuple[Job, float]]:
+        rows = table.refill(watch, limit)
+        if running:
+            dispatcher.done(running.pop())
+        return rows
+
+    dispatcher = Dispatcher(["a"], refill, clock, clock, 4)
+    dispatcher.add([job(1)])
+    running.append(take(dispatcher))
+    table.rows = [(job(1), 0.0)]
+    dispatcher.fill()
+    assert nothing_to_take(dispatcher)
+    assert dispatcher.idle()
+
+
+def test_stop_ends_the_waiting() -> None:
+    dispatcher, _, _ = make()
+    ended = threading.Event()
+
+    def wait() -> None:
+        assert dispatcher.take() is None
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    dispatcher.stop()
+    assert ended.wait(10)

@@ -1,0 +1,228 @@
+"""The job table: versions, states, counters, recovery, retry and prune, on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon import queries
+from daemon.db import Readers, Writer, reader
+from daemon.errors import DocumentError, Kind, TransientError
+from daemon.jobs import JobTable
+from daemon.model import Candidate, Conversion, Job, Stage, State
+
+CONVERSION = Conversion(b"# hi", "ab" * 32, "application/pdf", "liteparse", "1.0", pages=3)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return str(tmp_path / "convertd.db")
+
+
+@pytest.fixture
+def jobs(database: str) -> Iterator[JobTable]:
+    writer = Writer(database)
+    writer.start()
+    table = JobTable(writer, Readers(database), clock=lambda: 1000.0)
+    table.register("inbox", "/in", "/out")
+    yield table
+    writer.close()
+
+
+def candidate(source: str = "a.pdf", version: str = "1") -> Candidate:
+    return Candidate(source.encode(), version, 10)
+
+
+def enqueue(jobs: JobTable, source: str = "a.pdf", version: str = "1") -> Job:
+    new, _ = jobs.enqueue("inbox", [candidate(source, version)], 5)
+    return new[0]
+
+
+def state(database: str, job: Job) -> str:
+    with reader(database) as db:
+        record = queries.job(db, job.id)
+    assert record is not None
+    return str(record["state"])
+
+
+def counts(database: str) -> dict[str, int]:
+    with reader(database) as db:
+        return {key: value for key, value in queries.counts(db)["inbox"].items() if value}
+
+
+def test_the_same_version_is_queued_once(jobs: JobTable) -> None:
+    enqueue(jobs)
+    assert jobs.enqueue("inbox", [candidate()], 5) == ([], [])
+    assert jobs.unknown("inbox", [candidate(), candidate(version="2"), candidate("b.pdf")]) == [
+        candidate(version="2"),
+        candidate("b.pdf"),
+    ]
+
+
+def test_a_newer_version_supersedes_a_pending_older_one(jobs: JobTable, database: str) -> None:
+    old = enqueue(jobs)
+    new, superseded = jobs.enqueue("inbox", [candidate(version="2")], 5)
+    assert superseded == [old.id]
+    assert state(database, old) == State.SUPERSEDED
+    assert jobs.is_current(new[0]) and not jobs.is_current(old)
+
+
+def test_a_running_job_is_not_superseded_until_it_ends(jobs: JobTable, database: str) -> None:
+    old = enqueue(jobs)
+    jobs.start(old)
+    jobs.enqueue("inbox", [candidate(version="2")], 5)
+    assert state(database, old) == State.PROCESSING
+    assert not jobs.is_current(old)
+
+
+def test_counters_follow_every_change(jobs: JobTable, database: str) -> None:
+    done, bad, waiting = enqueue(jobs, "a"), enqueue(jobs, "b"), enqueue(jobs, "c")
+    jobs.start(done)
+    jobs.stage(done, Stage.CONVERT)
+    assert jobs.complete(done, CONVERSION, "/out/a.md", dispose=False)
+    jobs.start(bad)
+    assert jobs.fail(bad, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
+    jobs.start(waiting)
+    assert jobs.prune(0.0, keep_failed=True) == 0, "durable, so all before it is written too"
+    assert counts(database) == {"completed": 1, "failed": 1, "processing": 1}
+    assert jobs.prune(2000.0, keep_failed=True) == 1
+    assert counts(database) == {"failed": 1, "processing": 1}
+
+
+def test_a_job_ended_by_somebody_else_is_not_completed(jobs: JobTable, database: str) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    assert jobs.end(job, State.CANCELLED)
+    assert not jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
+    assert state(database, job) == State.CANCELLED
+
+
+def test_a_conversion_is_remembered_by_its_digest(jobs: JobTable) -> None:
+    first = enqueue(jobs)
+    jobs.start(first)
+    jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
+    second = enqueue(jobs, version="2")
+    assert (second.previous_version, second.previous_sha256) == ("1", CONVERSION.sha256)
+    jobs.start(second)
+    assert jobs.fold(second)
+    assert jobs.unknown("inbox", [candidate(version="2")]) == []
+    assert enqueue(jobs, version="3").previous_version == "2"
+
+
+def test_after_a_failure_no_digest_is_trusted(jobs: JobTable) -> None:
+    first = enqueue(jobs)
+    jobs.start(first)
+    jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
+    second = enqueue(jobs, version="2")
+    jobs.start(second)
+    jobs.fail(second, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
+    assert enqueue(jobs, version="3").previous_version is None
+    assert jobs.has_output(second)
+
+
+def test_recovery_counts_only_conversions_as_interrupted(jobs: JobTable) -> None:
+    fetching, converting = enqueue(jobs, "a"), enqueue(jobs, "b")
+    jobs.start(fetching)
+    jobs.start(converting)
+    jobs.stage(converting, Stage.CONVERT)
+    assert jobs.recover() == 2
+    assert [(job.source, job.interruptions) for job, _ in jobs.pending("inbox", 10)] == [(b"a", 0), (b"b", 1)]
+
+
+def test_a_stop_by_signal_counts_no_interruption(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.stage(job, Stage.CONVERT)
+    jobs.release_all()
+    assert [(job.source, job.interruptions) for job, _ in jobs.pending("inbox", 10)] == [(b"a.pdf", 0)]
+
+
+def test_back_off_counts_the_attempt_and_release_does_not(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.release(job)
+    jobs.start(job)
+    jobs.back_off(job, TransientError(Kind.UNREADABLE, "io"), not_before=1234.0)
+    ((again, not_before),) = jobs.pending("inbox", 10)
+    assert (again.attempts, not_before) == (1, 1234.0)
+
+
+def test_pending_comes_by_priority_then_age(jobs: JobTable) -> None:
+    jobs.enqueue("inbox", [candidate("low")], 1)
+    jobs.enqueue("inbox", [candidate("old")], 5)
+    jobs.enqueue("inbox", [candidate("new")], 5)
+    assert [job.source for job, _ in jobs.pending("inbox", 2)] == [b"old", b"new"]
+
+
+def test_a_disposed_source_is_forgotten_and_its_place_known(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
+    assert [(due.id, how) for due, how in jobs.due_disposals()] == [(job.id, "success")]
+    jobs.disposed(job, b"/done/a.pdf")
+    assert jobs.due_disposals() == []
+    assert jobs.unknown("inbox", [candidate()]) == [candidate()]
+    (retried,), _ = jobs.retry([job.id])
+    assert retried.location == b"/done/a.pdf"
+
+
+def test_disposal_of_an_old_version_does_not_forget_a_newer_one(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
+    enqueue(jobs, version="2")
+    jobs.disposed(job, None)
+    assert jobs.unknown("inbox", [candidate(version="2")]) == []
+
+
+def test_retry_refuses_what_makes_no_sense(jobs: JobTable) -> None:
+    old = enqueue(jobs)
+    jobs.start(old)
+    jobs.fail(old, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
+    waiting = enqueue(jobs, version="2")
+    retried, refused = jobs.retry([old.id, waiting.id, 999])
+    assert retried == []
+    assert len(refused) == 3
+    assert "older version" in refused[0] and "pending" in refused[1] and "does not exist" in refused[2]
+
+
+def test_prune_keeps_what_prevents_a_second_conversion(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
+    assert jobs.orphans("inbox", b"") == []
+    assert jobs.prune(2000.0, keep_failed=False) == 1
+    assert jobs.unknown("inbox", [candidate()]) == []
+    assert jobs.orphans("inbox", b"") == [b"a.pdf"]
+    jobs.forget("inbox", [b"a.pdf"])
+    assert jobs.unknown("inbox", [candidate()]) == [candidate()]
+
+
+def test_prune_keeps_recent_open_and_undisposed_jobs(jobs: JobTable) -> None:
+    recent, undisposed = enqueue(jobs, "a"), enqueue(jobs, "b")
+    enqueue(jobs, "c")
+    jobs.start(recent)
+    jobs.complete(recent, CONVERSION, "", dispose=False)
+    assert jobs.prune(1000.0, keep_failed=False) == 0
+    jobs.start(undisposed)
+    jobs.complete(undisposed, CONVERSION, "", dispose=True)
+    assert jobs.prune(2000.0, keep_failed=False) == 1
+
+
+def test_the_hot_queries_use_their_indexes(jobs: JobTable, database: str) -> None:
+    plans = {
+        "SELECT * FROM jobs WHERE state = 'pending' AND watch = 1 ORDER BY priority DESC, id LIMIT 9": "jobs_pending",
+        "SELECT id FROM jobs WHERE state = 'failed' ORDER BY id DESC LIMIT 9": "jobs_failed",
+        "SELECT id FROM jobs WHERE disposal IS NOT NULL ORDER BY id": "jobs_disposal",
+        "UPDATE jobs SET stage = NULL WHERE state = 'processing'": "jobs_processing",
+        "SELECT 1 FROM jobs WHERE watch = 1 AND source = x'61' AND id > 3": "jobs_by_source",
+    }
+    writer_plans = {}
+    with reader(database) as db:
+        for sql in plans:
+            writer_plans[sql] = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))
+    for sql, index in plans.items():
+        assert index in writer_plans[sql], writer_plans[sql]
+        assert "TEMP B-TREE" not in writer_plans[sql]
