@@ -1,0 +1,126 @@
+"""Archives and mailboxes: every member is converted by the rules for its own kind, under a heading with its name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import platform
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, cast
+
+from daemon.converters import zipped
+from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.errors import Kind
+
+MEMBER_LIMIT_BYTES = 256 << 20
+TOTAL_LIMIT_BYTES = 512 << 20
+MEMBERS_LIMIT = 10_000
+IGNORED = re.compile(r"(^|/)(__MACOSX/|\.|~\$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+MESSAGE_START = re.compile(rb"^From [^\n]{1,500}\n(?=[A-Za-z-]{2,60}:)", re.MULTILINE)
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    OSError,
+)
+
+
+class Archive:
+    """ZIP, tar, gzip and mbox. Members that cannot be converted are named in the warnings."""
+
+    name = "archive"
+
+    def version(self) -> str:
+        return platform.python_version()
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        if document.nested is None:
+            raise EngineError(Kind.UNSUPPORTED_FORMAT, "Archives inside of archives are not opened here.")
+        parts: list[str] = []
+        warnings: list[str] = []
+        title = None
+        for name, content in _members(document):
+            try:
+                member = document.nested(name, content)
+            except EngineError as error:
+                warnings.append(f"{name}: {error.message}")
+                continue
+            warnings += [f"{name}: {warning}" for warning in member.warnings]
+            if document.kind == "gzip":
+                parts.append(member.markdown)
+                title = member.title
+            elif member.markdown.strip():
+                parts.append(f"## {name}\n\n{member.markdown.strip()}\n")
+        return Converted("\n\n".join(parts), title=title, warnings=tuple(warnings))
+
+
+def _members(document: Document) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each member worth converting, within limits. Raises `EngineError`."""
+    readers = {"zip": _zip, "tar": _tar, "gzip": _gzip, "mbox": _mbox}
+    total = 0
+    try:
+        for count, (name, content) in enumerate(readers[document.kind](document)):
+            total += len(content)
+            if total > TOTAL_LIMIT_BYTES or count >= MEMBERS_LIMIT:
+                raise EngineError(Kind.TOO_LARGE, "The archive unpacks to more than convertd converts at once.")
+            yield name, content
+    except DAMAGED as error:
+        raise EngineError(Kind.CORRUPT, f"The archive is damaged: {error}") from error
+
+
+def _zip(document: Document) -> Iterator[tuple[str, bytes]]:
+    with zipped.open_zip(document.data) as archive:
+        for member in sorted(archive.infolist(), key=lambda member: member.filename):
+            if member.is_dir() or member.flag_bits & 1 or not member.file_size or IGNORED.search(member.filename):
+                continue
+            _refuse_large(member.file_size)
+            with archive.open(member) as reader:
+                yield member.filename, _bounded(reader)
+
+
+def _tar(document: Document) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BufferedReader(zipped.Window(document.data)), mode="r:") as archive:
+        for member in archive:
+            if not member.isreg() or not member.size or IGNORED.search(member.name):
+                continue
+            _refuse_large(member.size)
+            reader = archive.extractfile(member)
+            if reader is not None:
+                yield member.name, _bounded(reader)
+
+
+def _gzip(document: Document) -> Iterator[tuple[str, bytes]]:
+    name, extension = os.path.splitext(os.path.basename(document.name))
+    if extension.lower() == ".tgz":
+        name += ".tar"
+    with gzip.GzipFile(fileobj=io.BufferedReader(zipped.Window(document.data))) as reader:
+        yield name, _bounded(cast(IO[bytes], reader))
+
+
+def _mbox(document: Document) -> Iterator[tuple[str, bytes]]:
+    content = document.content.replace(b"\r\n", b"\n")
+    starts = list(MESSAGE_START.finditer(content))
+    ends = [start.start() for start in starts[1:]] + [len(content)]
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
+        yield f"Message {number}.eml", content[start.end() : end]
+
+
+def _bounded(reader: IO[bytes]) -> bytes:
+    content = reader.read(MEMBER_LIMIT_BYTES + 1)
+    _refuse_large(len(content))
+    return content
+
+
+def _refuse_large(size_bytes: int) -> None:
+    if size_bytes > MEMBER_LIMIT_BYTES:
+        raise EngineError(Kind.TOO_LARGE, f"A file in the archive unpacks to more than {MEMBER_LIMIT_BYTES >> 20} MiB.")

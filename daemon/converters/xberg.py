@@ -1,0 +1,119 @@
+"""Office documents, books, mails, tables, markup and what else xberg reads. Its OCR is in `xberg_ocr`."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from importlib.metadata import version
+from typing import Any
+
+import xberg as library
+
+from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.converters.markdown import metadata_title, without_anonymous_images
+from daemon.errors import Kind
+
+# Ordinary workbooks compress by 1000 and more; what a container unpacks to is limited before an engine sees it.
+LIMITS = library.SecurityLimits(
+    max_compression_ratio=2000,
+    max_archive_size=2 << 30,
+    max_content_size=512 << 20,
+    max_table_cells=5_000_000,
+)
+SINGLE_THREADED = library.ConcurrencyConfig(max_threads=1, max_concurrent_ocr=1)
+PAGED_KINDS = frozenset({"docx", "pptx", "xlsx", "doc", "ppt", "xls", "odf", "iwork", "pdf"})
+ILLUSTRATED_KINDS = PAGED_KINDS | {"epub", "rtf", "hwp", "wordperfect"}
+MAILS = frozenset({"eml", "msg"})
+ERROR_KINDS = (
+    ("UnsupportedFormat", Kind.UNSUPPORTED_FORMAT),
+    ("Security", Kind.TOO_LARGE),
+    ("MissingDependency", Kind.UNSUPPORTED_FORMAT),
+)
+
+
+class Extraction:
+    """Runs xberg, which is asynchronous only, from synchronous code. The loop lives as long as the engine."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        weakref.finalize(self, self._loop.close)
+
+    def run(self, document: Document, config: Any) -> Any:
+        """The one `ExtractedDocument`. Raises `EngineError`."""
+        source = library.ExtractInput(
+            kind="bytes",
+            bytes=document.content,
+            filename=document.name,
+            mime_type=document.media_type or None,
+        )
+        try:
+            result = self._loop.run_until_complete(library.extract(source, config))
+        except (library.XbergError, RuntimeError, ValueError) as error:
+            raise translated(type(error).__name__, str(error)) from error
+        if not result.results:
+            first = result.errors[0] if result.errors else None
+            raise translated(getattr(first, "error_type", ""), getattr(first, "message", "no result"))
+        return result.results[0]
+
+
+def translated(error_type: str, message: str) -> EngineError:
+    """xberg's error in convertd's terms."""
+    lowered = message.lower()
+    if "password" in lowered or "encrypt" in lowered:
+        return EngineError(Kind.ENCRYPTED, "The document is protected by a password.")
+    if "security limit" in lowered:
+        return EngineError(Kind.TOO_LARGE, f"The document was refused: {message}")
+    squeezed = error_type.replace("_", "").lower()
+    for name, kind in ERROR_KINDS:
+        if squeezed.startswith(name.lower()):
+            return EngineError(kind, f"The document was refused: {message}")
+    return EngineError(Kind.CORRUPT, f"The document cannot be read: {message}")
+
+
+def configuration(**changes: Any) -> Any:
+    """xberg's configuration for a process that has no cache folder, no network and one thread."""
+    return library.ExtractionConfig(
+        use_cache=False,
+        output_format="markdown",
+        security_limits=LIMITS,
+        concurrency=SINGLE_THREADED,
+        extraction_timeout_secs=None,
+        **changes,
+    )
+
+
+class Xberg:
+    name = "xberg"
+
+    def __init__(self) -> None:
+        self._extraction = Extraction()
+        self._config = configuration(disable_ocr=True)
+
+    def version(self) -> str:
+        return version("xberg")
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        extracted = self._extraction.run(document, self._config)
+        # An archive's own content is a listing; that of a mail or a report stands before what is embedded in it.
+        parts = [] if document.kind == "7z" else [extracted.content]
+        for child in extracted.children or []:
+            # Some formats, mails among them, have it in their content already.
+            if child.result.content.strip() not in extracted.content:
+                parts += _members(child, child.path)
+        markdown = "\n\n".join(parts)
+        if document.kind in ILLUSTRATED_KINDS:
+            markdown = without_anonymous_images(markdown)
+        return Converted(
+            markdown,
+            pages=(extracted.counts.pages or None) if document.kind in PAGED_KINDS else None,
+            title=metadata_title(extracted.metadata.title)
+            or (metadata_title(extracted.metadata.subject) if document.kind in MAILS else None),
+        )
+
+
+def _members(entry: Any, path: str) -> list[str]:
+    """The members of an archive, those of archives in it included, each under its path."""
+    nested = entry.result.children or []
+    if nested:
+        return [member for child in nested for member in _members(child, f"{path}/{child.path}")]
+    return [f"## {path}\n\n{entry.result.content.strip()}"] if entry.result.content.strip() else []

@@ -1,0 +1,165 @@
+"""OCR by the Tesseract inside xberg: images, pages of a PDF and documents made of images only.
+
+PDF pages are drawn by PDFium, one at a time: twice as fast as leaving that to xberg, and a page of any size makes
+an image of bounded size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import pypdfium2
+import xberg as library
+
+from daemon.converters import pdfium, tessdata, tiff
+from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.converters.markdown import without_anonymous_images
+from daemon.converters.xberg import Extraction, configuration
+from daemon.errors import Kind
+
+SEGMENT = 3  # Tesseract's page segmentation mode: automatic
+SEGMENT_AND_TURN = 1  # the same after finding out which way is up, from the `osd` data
+RESOLUTION_DPI = 300
+SIDE_LIMIT_PIXELS = 4096
+UNSURE = 0.65  # mean confidence below which a page may lie on its head
+FEW_WORDS = 25  # too few to tell by their shapes which way is up
+VAIN_LIMIT = 3  # pages read twice for nothing, after which a document is taken to be upright and hard to read
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What OCR read. `confidence` is between 0 and 1."""
+
+    text: str
+    confidence: float
+    words: int
+
+    def weight(self) -> float:
+        """By which readings of the same page compare: text read upside down has few words, and doubtful ones."""
+        return self.confidence * self.words
+
+
+class XbergOcr:
+    """Reads language data from the folder in the options, for each page; it keeps nothing of it."""
+
+    name = "xberg-ocr"
+
+    def __init__(self) -> None:
+        self._extraction = Extraction()
+
+    def version(self) -> str:
+        return version("xberg")
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        _refuse_missing_languages(options)
+        if document.media_type == "application/pdf":
+            return self._pages(document, options)
+        if document.media_type == "image/tiff":
+            texts = [self._image(replace(document, data=page), options) for page in tiff.pages(document.content)]
+            return Converted(_joined(texts), pages=len(texts))
+        return Converted(self._image(document, options))
+
+    def _image(self, image: Document, options: Options) -> str:
+        reading = self._read(image, options, SEGMENT)
+        if reading.confidence < UNSURE and tessdata.knows_orientation(_folder(options)):
+            reading = max(reading, self._read(image, options, SEGMENT_AND_TURN), key=Reading.weight)
+        return reading.text
+
+    def _pages(self, document: Document, options: Options) -> Converted:
+        try:
+            with pypdfium2.PdfDocument(document.content) as pdf:
+                total = len(pdf)
+                texts, failed = self._texts(pdf, document.pages or tuple(range(1, total + 1)), options)
+                title = pdfium.title(pdf)
+        except pypdfium2.PdfiumError as error:
+            raise pdfium.translated(error) from error
+        return Converted(
+            _joined(texts),
+            pages=total,
+            title=title,
+            warnings=tuple(f"Page {number} could not be read by OCR: {reason}" for number, reason in failed.items()),
+            page_markdown=tuple(texts),
+        )
+
+    def _texts(
+        self, pdf: pypdfium2.PdfDocument, numbers: tuple[int, ...], options: Options
+    ) -> tuple[list[str], dict[int, str]]:
+        """The text of each page, and why some could not be read. One bad page does not cost the others."""
+        texts: list[str] = []
+        failed: dict[int, str] = {}
+        vain = 0
+        for number in numbers:
+            try:
+                image = _drawn(pdf[number - 1], 0)
+                reading = self._read(image, options, SEGMENT)
+                if reading.confidence < UNSURE and vain < VAIN_LIMIT:
+                    turned = self._turned(pdf[number - 1], image, reading, options)
+                    vain += turned is reading
+                    reading = turned
+                texts.append(reading.text)
+            except (EngineError, pypdfium2.PdfiumError) as error:
+                failed[number] = str(error)
+                texts.append("")
+        if failed and len(failed) == len(numbers):
+            raise EngineError(Kind.CORRUPT, f"No page could be read by OCR: {next(iter(failed.values()))}")
+        return texts, failed
+
+    def _turned(self, page: pypdfium2.PdfPage, image: Document, reading: Reading, options: Options) -> Reading:
+        """The best reading of a page that may lie on its side or its head."""
+        readings = [reading]
+        if tessdata.knows_orientation(_folder(options)):
+            readings.append(self._read(image, options, SEGMENT_AND_TURN))
+        if max(each.words for each in readings) < FEW_WORDS:
+            readings.append(self._read(_drawn(page, 180), options, SEGMENT))
+        return max(readings, key=Reading.weight)
+
+    def _read(self, image: Document, options: Options, segmentation: int) -> Reading:
+        languages = list(options.ocr_languages)
+        ocr = library.OcrConfig(
+            language=languages,
+            tessdata_path=_folder(options),
+            # xberg's own `auto_rotate` fetches a model from the network; Tesseract's way is `segmentation`.
+            auto_rotate=False,
+            tesseract_config=library.TesseractConfig(language=languages, psm=segmentation, use_cache=False),
+        )
+        config = configuration(
+            ocr=ocr,
+            force_ocr=True,
+            ocr_embedded_images=True,
+            images=library.ImageExtractionConfig(ocr_text_only=True),
+            pages=library.PageConfig(extract_pages=True),
+        )
+        extracted = self._extraction.run(image, config)
+        found = [page.ocr_confidence for page in extracted.pages or [] if page.ocr_confidence is not None]
+        words = sum(confidence.word_count or 0 for confidence in found)
+        doubt = sum((confidence.score or 0.0) * (confidence.word_count or 0) for confidence in found)
+        return Reading(without_anonymous_images(extracted.content), doubt / words if words else 0.0, words)
+
+
+def _refuse_missing_languages(options: Options) -> None:
+    """xberg would try to download what is not there."""
+    try:
+        tessdata.tessdata_dir_for(options.ocr_languages, options.tessdata_dir or None)
+    except LookupError as error:
+        raise EngineError(
+            Kind.INTERNAL, f"The language data for OCR is gone from {_folder(options)}: {error.args[0]}."
+        ) from error
+
+
+def _joined(pages: list[str]) -> str:
+    return "\n\n".join(page.strip() for page in pages if page.strip())
+
+
+def _folder(options: Options) -> str:
+    return options.tessdata_dir or tessdata.packaged_dir()
+
+
+def _drawn(page: pypdfium2.PdfPage, turned_degrees: int) -> Document:
+    """The page as a grey image, in a format that needs no compression."""
+    scale = min(RESOLUTION_DPI / 72, SIDE_LIMIT_PIXELS / max(1.0, *page.get_size()))
+    bitmap = page.render(scale=scale, rotation=turned_degrees, grayscale=True)
+    pixels = memoryview(bitmap.buffer)
+    rows = (bytes(pixels[y * bitmap.stride :][: bitmap.width]) for y in range(bitmap.height))
+    content = b"P5\n%d %d\n255\n" % (bitmap.width, bitmap.height) + b"".join(rows)
+    return Document("page.pgm", content, "image", "image/x-portable-graymap")

@@ -1,0 +1,454 @@
+"""Routing: which engines are tried, whose result counts, what is told of it."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from daemon.converters import REGISTRY, ROUTES, tessdata, tiff
+from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.converters.markdown import (
+    fenced,
+    first_heading,
+    holds_text,
+    metadata_title,
+    without_anonymous_images,
+    without_empty_fences,
+)
+from daemon.converters.route import Router
+from daemon.errors import Kind
+from tests import documents
+
+HERE = __name__
+SENTENCE = "The quick brown fox jumps\nover the lazy dog in Paris"
+
+
+class Engine:
+    """A test engine, plugged in by its dotted name."""
+
+    name = "test"
+
+    def version(self) -> str:
+        return "1.0"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise NotImplementedError
+
+
+class Fine(Engine):
+    name = "fine"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        return Converted("# Fine\n\nfine words")
+
+
+class Blank(Engine):
+    name = "blank"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        return Converted("```text\n\n```\n")
+
+
+class Corrupt(Engine):
+    name = "corrupt"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise EngineError(Kind.CORRUPT, "bad bytes")
+
+
+class Locked(Engine):
+    name = "locked"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise EngineError(Kind.ENCRYPTED, "needs a password")
+
+
+class Buggy(Engine):
+    name = "buggy"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise KeyError("w:val")
+
+
+class Greedy(Engine):
+    name = "greedy"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise MemoryError
+
+
+class PanicException(BaseException):
+    """What libraries written in Rust raise when they panic; theirs cannot be imported by name."""
+
+
+class Panicking(Engine):
+    name = "panicking"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise PanicException("index out of bounds")
+
+
+class Leaving(Engine):
+    name = "leaving"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise SystemExit(3)
+
+
+class NoOcr(Engine):
+    name = "no-ocr"
+
+    def convert(self, document: Document, options: Options) -> Converted:
+        raise EngineError(Kind.CORRUPT, "no OCR today")
+
+
+def router(engines: Mapping[str, tuple[type[Engine], ...]] | None = None, **options: object) -> Router:
+    orders = {kind: tuple(f"{HERE}:{each.__name__}" for each in order) for kind, order in (engines or {}).items()}
+    return Router(Options(engines=orders, **options))  # type: ignore[arg-type]
+
+
+def tried(engines: tuple[type[Engine], ...]) -> tuple[list[str], str, tuple[str, ...]]:
+    seen: list[str] = []
+    routed = router({"text": engines}).convert("a.txt", b"words", seen.append)
+    return [name.rpartition(":")[2] for name in seen], routed.converted.markdown, routed.warnings
+
+
+def test_every_engine_of_a_route_is_registered_and_used() -> None:
+    assert {name for order in ROUTES.values() for name in order} == set(REGISTRY)
+
+
+def test_the_first_engine_with_text_wins_and_each_is_announced() -> None:
+    assert tried((Fine, Corrupt)) == (["Fine"], "# Fine\n\nfine words", ())
+    assert tried((Corrupt, Blank, Fine)) == (["Corrupt", "Blank", "Fine"], "# Fine\n\nfine words", ())
+
+
+@pytest.mark.parametrize("failing", [Corrupt, Locked, Buggy, Greedy, Panicking])
+def test_any_failure_of_an_engine_makes_the_next_one_try(failing: type[Engine]) -> None:
+    assert tried((failing, Fine))[1] == "# Fine\n\nfine words"
+
+
+@pytest.mark.parametrize(
+    ("engines", "kind", "says"),
+    [
+        ((Corrupt, Locked), Kind.ENCRYPTED, "password"),
+        ((Buggy, Corrupt), Kind.CORRUPT, "w:val"),
+        ((Greedy, Corrupt), Kind.OUT_OF_MEMORY, "memory"),
+        ((Panicking,), Kind.CORRUPT, "failed"),
+        ((Corrupt, Blank), Kind.CORRUPT, "bad bytes"),
+        ((Blank, Locked), Kind.ENCRYPTED, "password"),
+    ],
+)
+def test_the_error_that_says_most_is_the_one_told(engines: tuple[type[Engine], ...], kind: Kind, says: str) -> None:
+    with pytest.raises(EngineError) as failed:
+        tried(engines)
+    assert failed.value.kind is kind
+    assert says in failed.value.message
+
+
+@pytest.mark.parametrize("engines", [(Blank,), (Blank, Blank), (Blank, Corrupt)])
+def test_a_blank_document_is_converted_with_a_warning(engines: tuple[type[Engine], ...]) -> None:
+    _, markdown, warnings = tried(engines)
+    assert markdown == ""
+    assert warnings == ("The document holds no text.",)
+
+
+def test_an_exit_of_the_process_is_no_failure_of_the_engine() -> None:
+    with pytest.raises(SystemExit):
+        tried((Leaving, Fine))
+
+
+def test_what_is_told_of_a_document() -> None:
+    routed = router({"text": (Fine,)}).convert("a.txt", b"words", lambda engine: None)
+    assert (routed.kind, routed.media_type, routed.engine, routed.engine_version) == (
+        "text",
+        "text/plain",
+        "fine",
+        "1.0",
+    )
+    assert routed.converted.title == "Fine"
+
+
+def test_warm_survives_an_engine_that_dislikes_the_sample() -> None:
+    plugged = router({"csv": (Corrupt,)})
+    plugged.warm()
+    assert plugged.convert("a.txt", b"words", lambda engine: None).converted.markdown == "words"
+
+
+def test_warm_raises_where_an_engine_cannot_be_imported() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        Router(Options(engines={"pdf": ("no_such_package:Engine",)})).warm()
+
+
+# ---------------------------------------------------------------- PDF and OCR
+
+
+@pytest.fixture(scope="module")
+def real() -> Router:
+    warm = Router(Options())
+    warm.warm()
+    return warm
+
+
+def test_a_scan_is_read_by_ocr(real: Router) -> None:
+    routed = real.convert("a.pdf", documents.scanned_pdf([SENTENCE]), lambda engine: None)
+    assert "quick brown fox" in routed.converted.markdown
+    assert (routed.engine, routed.kind, routed.converted.pages) == ("xberg-ocr", "pdf", 1)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_scan_that_lies_on_its_side_or_head_is_read(real: Router, degrees: int) -> None:
+    content = documents.scanned_pdf([SENTENCE], turned_degrees=degrees)
+    assert "quick brown fox" in real.convert("a.pdf", content, lambda engine: None).converted.markdown
+
+
+def test_scans_among_text_pages_are_filled_in(real: Router) -> None:
+    content = documents.mixed_pdf([("First typed page", False), (SENTENCE, True), ("Last typed page", False)])
+    routed = real.convert("a.pdf", content, lambda engine: None)
+    markdown = routed.converted.markdown
+    assert markdown.index("First typed") < markdown.index("quick brown fox") < markdown.index("Last typed")
+    assert routed.engine == "liteparse"
+    assert any("Page 2" in warning and "OCR" in warning for warning in routed.warnings)
+
+
+def test_ocr_that_fails_costs_only_the_scanned_pages() -> None:
+    content = documents.mixed_pdf([("First typed page", False), (SENTENCE, True)])
+    routed = router({"image": (NoOcr,)}).convert("a.pdf", content, lambda engine: None)
+    assert "First typed" in routed.converted.markdown
+    assert any("Page 2" in warning and "no OCR today" in warning for warning in routed.warnings)
+
+
+def test_ocr_can_be_switched_off() -> None:
+    off = router({"image": (NoOcr,)}, ocr_mode="off")
+    for name, content in (("a.pdf", documents.scanned_pdf([SENTENCE])), ("a.png", documents.png(SENTENCE))):
+        routed = off.convert(name, content, lambda engine: None)
+        assert routed.converted.markdown == ""
+        assert routed.warnings
+
+
+def test_ocr_can_be_had_always() -> None:
+    seen: list[str] = []
+    routed = router(ocr_mode="always").convert("a.pdf", documents.pdf([SENTENCE]), seen.append)
+    assert seen == ["xberg-ocr"]
+    assert "quick brown fox" in routed.converted.markdown
+
+
+def test_a_blank_pdf_needs_no_ocr(real: Router) -> None:
+    seen: list[str] = []
+    routed = real.convert("a.pdf", documents.pdf(["", ""]), seen.append)
+    assert routed.converted.markdown == ""
+    assert routed.converted.pages == 2
+    assert "xberg-ocr" not in seen
+
+
+def test_title_and_pages_of_a_pdf(real: Router) -> None:
+    routed = real.convert("a.pdf", documents.pdf(["one", "two"], title="The Annual Report"), lambda engine: None)
+    assert (routed.converted.title, routed.converted.pages) == ("The Annual Report", 2)
+
+
+def test_pages_are_joined_without_rules_between(real: Router) -> None:
+    routed = real.convert("a.pdf", documents.pdf(["one", "", "two"]), lambda engine: None)
+    assert routed.converted.markdown.split() == ["one", "two"]
+
+
+def test_a_letter_that_is_one_image_is_read_by_ocr(real: Router) -> None:
+    seen: list[str] = []
+    routed = real.convert("a.docx", documents.docx("", image=documents.png(SENTENCE)), seen.append)
+    assert "quick brown fox" in routed.converted.markdown
+    assert routed.engine == "xberg-ocr"
+    typed = real.convert("a.docx", documents.docx("typed", image=documents.png(SENTENCE)), lambda engine: None)
+    assert typed.converted.markdown.strip() == "typed"
+    off = router({"image": (NoOcr,)}, ocr_mode="off")
+    assert off.convert("a.docx", documents.docx("", image=documents.png("x")), seen.append).converted.markdown == ""
+
+
+def test_a_scan_of_nothing_leaves_no_link_to_an_image(real: Router) -> None:
+    routed = real.convert("a.pdf", documents.scanned_pdf([""]), lambda engine: None)
+    assert routed.converted.markdown == ""
+    assert routed.warnings == ("The document holds no text.",)
+
+
+def test_every_page_of_a_fax_is_read(real: Router) -> None:
+    routed = real.convert("a.tif", documents.tiff(["first page", "second page"]), lambda engine: None)
+    assert routed.converted.markdown.split() == ["first", "page", "second", "page"]
+    assert routed.converted.pages == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [b"II*\0\x04\0\0\0", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"MM\0*\xff\xff\xff\xff", b"II*"]
+)
+def test_a_damaged_fax_is_not_taken_apart_for_ever(damage: bytes) -> None:
+    assert list(tiff.pages(damage)) == [damage]
+
+
+@pytest.mark.parametrize(("password", "text"), [(b"secret", None), (b"", "secret words")])
+def test_an_encrypted_pdf_is_refused_unless_its_password_is_empty(
+    real: Router, password: bytes, text: str | None
+) -> None:
+    content = documents.encrypted_pdf("secret words", password)
+    if text is not None:
+        assert text in real.convert("a.pdf", content, lambda engine: None).converted.markdown
+        return
+    with pytest.raises(EngineError) as refused:
+        real.convert("a.pdf", content, lambda engine: None)
+    assert refused.value.kind is Kind.ENCRYPTED
+
+
+# ---------------------------------------------------------------- archives, mails, bombs
+
+
+def test_members_of_an_archive_are_converted_by_their_own_kind(real: Router) -> None:
+    content = documents.zipped(
+        {
+            "notes/a.txt": "plain words",
+            "b.pdf": documents.pdf(["typed words"]),
+            "inner.zip": documents.zipped({"deep.csv": "a,b\n1,2\n"}),
+            "tool.exe": b"MZ\x90\0\x03\0\0\0",
+            "__MACOSX/._a.txt": b"resource fork",
+        }
+    )
+    routed = real.convert("a.zip", content, lambda engine: None)
+    for expected in ("## notes/a.txt", "plain words", "typed words", "## deep.csv", "| 1 | 2 |"):
+        assert expected in routed.converted.markdown
+    assert "resource fork" not in routed.converted.markdown
+    assert [warning for warning in routed.warnings if warning.startswith("tool.exe: ")] == list(routed.warnings)
+
+
+def test_an_archive_of_nothing_readable_tells_why(real: Router) -> None:
+    routed = real.convert("a.zip", documents.zipped({"tool.exe": b"MZ\x90\0\x03\0\0\0"}), lambda engine: None)
+    assert routed.converted.markdown == ""
+    assert "tool.exe" in routed.warnings[0]
+
+
+def test_archives_nested_too_deep_are_not_opened(real: Router) -> None:
+    content = documents.zipped({"a.txt": "words at the bottom"})
+    for _ in range(6):
+        content = documents.zipped({"a.zip": content})
+    routed = real.convert("a.zip", content, lambda engine: None)
+    assert "words at the bottom" not in routed.converted.markdown
+    assert any("nested" in warning for warning in routed.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tar", documents.tar({"a.txt": b"packed words"})),
+        ("a.tar.gz", documents.gzipped(documents.tar({"a.txt": b"packed words"}))),
+        ("a.txt.gz", documents.gzipped(b"packed words")),
+        ("a.mbox", documents.mbox(["packed words", "other words"])),
+    ],
+)
+def test_other_archives_and_mailboxes(real: Router, name: str, content: bytes) -> None:
+    assert "packed words" in real.convert(name, content, lambda engine: None).converted.markdown
+
+
+def test_a_mail_is_converted_with_its_attachments_once(real: Router) -> None:
+    content = documents.eml("mail words", subject="Minutes", attachments={"note.txt": b"attached words"})
+    routed = real.convert("a.eml", content, lambda engine: None)
+    assert routed.converted.title == "Minutes"
+    assert "mail words" in routed.converted.markdown
+    assert routed.converted.markdown.count("attached words") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "bomb"),
+    [
+        ("a.svg", documents.entity_bomb_svg),
+        ("a.html", documents.entity_bomb_html),
+        ("a.xml", documents.entity_bomb_xml),
+        ("a.docx", documents.entity_bomb_docx),
+        ("a.docx", partial(documents.zip_bomb_docx, 400)),
+        ("a.docx", partial(documents.lying_zip_bomb_docx, 300)),
+        ("a.zip", lambda: documents.zipped({"zeros.txt": bytes(300 << 20)})),
+        ("a.gz", lambda: documents.gzipped(bytes(300 << 20))),
+    ],
+)
+def test_bombs_end_in_an_error_or_in_little_output(real: Router, name: str, bomb: Callable[[], bytes]) -> None:
+    try:
+        routed = real.convert(name, bomb(), lambda engine: None)
+    except EngineError as error:
+        assert error.kind in (Kind.CORRUPT, Kind.TOO_LARGE)
+    else:
+        assert len(routed.converted.markdown) < 100_000
+
+
+def test_no_link_to_an_image_is_left_where_no_image_is(real: Router) -> None:
+    page = documents.html('<img alt="a chart" src="data:image/png;base64,AAAABBBB"> words')
+    markdown = real.convert("a.html", page, lambda engine: None).converted.markdown
+    assert "base64" not in markdown
+    assert "words" in markdown
+
+
+# ---------------------------------------------------------------- language data
+
+
+def test_languages_of_this_environment() -> None:
+    assert "eng" in tessdata.available_languages(None)
+    assert "osd" not in tessdata.available_languages(None)
+    assert tessdata.tessdata_dir_for(("eng",), None) == os.path.join(sysconfig.get_path("data"), "share", "tessdata")
+
+
+def test_a_language_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deu.traineddata").touch()
+    assert tessdata.available_languages(str(tmp_path)) == {"deu"}
+    assert tessdata.tessdata_dir_for(("deu",), str(tmp_path)) == str(tmp_path)
+    with pytest.raises(LookupError, match="eng, fra"):
+        tessdata.tessdata_dir_for(("fra", "deu", "eng"), str(tmp_path))
+    assert tessdata.available_languages(str(tmp_path / "gone")) == set()
+
+
+def test_language_data_that_vanished_is_told_and_not_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as failed:
+        router(tessdata_dir=str(tmp_path)).convert("a.png", documents.png(SENTENCE), lambda engine: None)
+    assert failed.value.kind is Kind.INTERNAL
+    assert str(tmp_path) in failed.value.message
+
+
+def test_ocr_without_orientation_data_reads_upright_pages(tmp_path: Path) -> None:
+    (tmp_path / "eng.traineddata").symlink_to(os.path.join(tessdata.packaged_dir(), "eng.traineddata"))
+    plain = router(tessdata_dir=str(tmp_path))
+    assert "quick brown fox" in plain.convert("a.png", documents.png(SENTENCE), lambda engine: None).converted.markdown
+
+
+# ---------------------------------------------------------------- Markdown
+
+
+def test_a_page_of_empty_fences_holds_no_text() -> None:
+    assert not holds_text("```text\n\n```\n\n-----\n\n```\n```\n")
+    assert holds_text("```text\nx\n```")
+    assert without_empty_fences("a\n\n```text\n\n```\nb") == "a\n\nb"
+
+
+def test_a_fence_is_longer_than_those_inside() -> None:
+    assert fenced("a\n````\nb\n", "py") == "`````py\na\n````\nb\n`````\n"
+
+
+def test_images_that_nobody_described_are_left_out() -> None:
+    described = "![A chart of sales](media/image1.png)\n"
+    remote = "![](https://example.com/x.png)\n"
+    assert without_anonymous_images(f"a\n\n![Picture 3](media/image1.png)\n\n![](x)\n{described}{remote}") == (
+        f"a\n\n\n{described}{remote}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("markdown", "title"),
+    [
+        ("words\n\n## The **main** [thing](http://x) \\# 1 ##\n", "The main thing # 1"),
+        ("```\n# comment\n```\n# Real", "Real"),
+        ("#hashtag\n", None),
+        ("", None),
+    ],
+)
+def test_the_first_heading(markdown: str, title: str | None) -> None:
+    assert first_heading(markdown) == title
+
+
+@pytest.mark.parametrize("made_up", ["Microsoft Word - x.doc", "untitled", "Slide 1", "report.pdf", " ", "123", None])
+def test_titles_made_up_by_programs_are_none(made_up: str | None) -> None:
+    assert metadata_title(made_up) is None
+    assert metadata_title("  A real\n title ") == "A real title"
