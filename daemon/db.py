@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 import apsw
 
 from daemon.errors import ConvertdError, EnvironmentProblem, FatalError, UsageError
+from daemon.faults import Fault, no_fault
 from daemon.schema import APPLICATION_ID, MIGRATIONS
 
 Connection = apsw.Connection
 Row = tuple[Any, ...]
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
-Fault = Callable[[str], None]
 
 BATCH = 256
 BUSY_TIMEOUT_MS = 10_000
@@ -53,7 +53,7 @@ class Writer:
     batch in which one operation fails is rolled back and its operations are run again, each for itself.
     """
 
-    def __init__(self, path: str, fault: Fault = lambda label: None) -> None:
+    def __init__(self, path: str, fault: Fault = no_fault) -> None:
         self._path = path
         self._fault = fault
         self._queue: queue.SimpleQueue[tuple[Operation[Any], Future[Any] | None] | None] = queue.SimpleQueue()
@@ -231,7 +231,7 @@ def _migrate(connection: Connection, path: str) -> None:
     if version > newest:
         connection.close()
         raise UsageError(
-            f"the job table {path} was made by a newer convertd (version {version} of its layout; this one knows {newest})",
+            f"the job table {path} was made by a newer convertd (its layout is {version}; this one knows {newest})",
             "Install that newer convertd again, or give this one another state_dir.",
         )
     if version == newest:

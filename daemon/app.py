@@ -1,0 +1,192 @@
+"""The composition root: turns a configuration into running objects. Nothing else constructs more than its own parts."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from daemon import sinks, sources
+from daemon.config import Config, Watch, check_engines, check_languages
+from daemon.control import ControlServer
+from daemon.converters import REGISTRY, ROUTES
+from daemon.converters.base import Options
+from daemon.converters.tessdata import available_languages, tessdata_dir_for
+from daemon.db import Readers, Writer
+from daemon.discovery import Discovery
+from daemon.dispatch import Dispatcher
+from daemon.disposal import Janitor
+from daemon.errors import EnvironmentProblem
+from daemon.faults import Fault, no_fault
+from daemon.files import ignore_lease_breaks
+from daemon.health import Health
+from daemon.jobs import JobTable
+from daemon.logs import Log
+from daemon.model import Disposal, Job
+from daemon.operations import Operations
+from daemon.pipeline import Pipeline, Route
+from daemon.pool import ChildSettings, ConverterPool
+from daemon.statedir import StateDir
+from daemon.supervisor import Parts, Supervisor, Tally
+from daemon.worker import Worker
+
+LOCK_WAIT_SECONDS = 5.0
+SPARE_WORKERS = 6
+
+
+def installed(config: Config) -> list[str]:
+    """What the configuration asks for and this machine lacks, as mistakes: engines, OCR languages."""
+    mistakes = check_engines(config, REGISTRY, ROUTES)
+    if config.ocr.mode != "off":
+        mistakes += check_languages(config, available_languages(config.ocr.tessdata_dir))
+    return mistakes
+
+
+def converter_pool(config: Config, *, size: int, on_event: Callable[[str, dict[str, object]], None]) -> ConverterPool:
+    """A pool of `size` converters as the configuration, which must have passed `installed`, wants them."""
+    options = Options(
+        ocr_mode=config.ocr.mode,
+        ocr_languages=config.ocr.languages,
+        tessdata_dir=""
+        if config.ocr.mode == "off"
+        else tessdata_dir_for(config.ocr.languages, config.ocr.tessdata_dir),
+        engines=dict(config.engines),
+    )
+    return ConverterPool(ChildSettings(options, config.limits.converter_memory_bytes), size, on_event)
+
+
+@contextmanager
+def running(config: Config, log: Log, *, once: bool, fault: Fault = no_fault) -> Iterator[Supervisor]:
+    """A supervisor ready to `run`, holding the lock of its state_dir.
+
+    Raises AlreadyRunning and UsageError. `fault` is called with a label at each step that a test may want
+    to break.
+    """
+    ignore_lease_breaks()
+    state = StateDir(config.state_dir)
+    pool = converter_pool(config, size=config.workers, on_event=lambda event, values: log.warning(event, **values))
+    with state.lock(LOCK_WAIT_SECONDS):
+        writer = Writer(state.database, fault)
+        writer.start()
+        try:
+            yield _assemble(config, state, writer, pool, log, once=once, fault=fault)
+        finally:
+            writer.close()
+
+
+def _assemble(
+    config: Config, state: StateDir, writer: Writer, pool: ConverterPool, log: Log, *, once: bool, fault: Fault
+) -> Supervisor:
+    _make_missing_folders(config)
+    jobs = JobTable(writer, Readers(state.database))
+    interrupted = jobs.recover()
+    if interrupted:
+        log.warning("recovered", interrupted_jobs=interrupted)
+    routes = {
+        watch.name: Route(watch, sources.build(watch, fault), sinks.build(watch, fault)) for watch in config.watches
+    }
+    for watch in config.watches:
+        jobs.register(watch.name, watch.source, watch.sink)
+    by_name = {name: route.source for name, route in routes.items()}
+    dispatcher = Dispatcher(routes, jobs.pending, time.time, time.monotonic)
+    health = {name: Health(name, _probe(route, state), dispatcher, log) for name, route in routes.items()}
+    janitor = Janitor(by_name, jobs, log)
+    for job, reason in jobs.due_disposals():
+        if job.watch in routes:
+            janitor.add(job, _disposal(routes[job.watch].watch, reason))
+    tally = Tally(time.monotonic)
+    stop_discovery, stop_slots, halt = threading.Event(), threading.Event(), threading.Event()
+    pipeline = Pipeline(jobs, pool, config.limits, stop_slots.is_set, time.time)
+    worker = Worker(
+        routes,
+        health,
+        jobs,
+        dispatcher,
+        pipeline,
+        janitor,
+        config.retry,
+        _retry_command(config),
+        tally.add,
+        halt,
+        log,
+        time.time,
+    )
+    supervisor: Supervisor
+
+    def take_up(retried: list[Job]) -> None:
+        dispatcher.add(retried)
+
+    operations = Operations(state.database, jobs, by_name, take_up)
+    control = ControlServer(
+        state.socket,
+        {
+            "status": lambda request: supervisor.status() | {"pid": os.getpid()},
+            "retry": operations.retry,
+            "prune": operations.prune,
+        },
+    )
+    parts = Parts(
+        dispatcher=dispatcher,
+        jobs=jobs,
+        pool=pool,
+        discoveries=[Discovery(routes[name], jobs, dispatcher, health[name], stop_discovery) for name in routes],
+        workers=[worker] * (2 * config.workers + SPARE_WORKERS),
+        janitor=janitor,
+        health=health,
+        control=control,
+        writer_alive=writer.alive,
+        stop_discovery=stop_discovery,
+        stop_slots=stop_slots,
+        halt=halt,
+    )
+    supervisor = Supervisor(parts, tally, log, once=once)
+    return supervisor
+
+
+def _make_missing_folders(config: Config) -> None:
+    """At start a folder that is missing beside an existing parent is made; one that vanishes later is a sick disk."""
+    for watch in config.watches:
+        for folder in (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target):
+            if os.path.isdir(os.path.dirname(folder)):
+                with suppress(OSError):
+                    os.mkdir(folder)
+
+
+def _probe(route: Route, state: StateDir) -> Callable[[int], None]:
+    """Are the surroundings of a watch in order: its source, its sink and the spool?"""
+
+    def probe(size_bytes: int) -> None:
+        route.source.probe()
+        route.sink.probe(size_bytes)
+        probe_spool(state.spool)
+
+    return probe
+
+
+def probe_spool(spool: str) -> None:
+    """Write, sync and remove a canary. Raises EnvironmentProblem."""
+    canary = os.path.join(spool, f".canary-{threading.get_ident()}")
+    try:
+        with open(canary, "wb") as file:
+            file.write(bytes(65536))
+            file.flush()
+            os.fsync(file.fileno())
+        os.unlink(canary)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(canary)
+        raise EnvironmentProblem(
+            f"state_dir cannot be written: {error.strerror}: {spool}",
+            "Free space, or mend the permissions; convertd goes on by itself.",
+        ) from error
+
+
+def _disposal(watch: Watch, reason: str) -> Disposal:
+    return watch.on_success if reason == "success" else watch.on_failure
+
+
+def _retry_command(config: Config) -> list[str]:
+    where = ["--config", config.path] if config.path else ["--state-dir", config.state_dir]
+    return ["convertd", "retry", *where]

@@ -1,0 +1,53 @@
+"""The commands. This package only reads arguments, prints and chooses exit codes; a command is imported when used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from daemon import __version__
+from daemon.errors import ConvertdError
+
+COMMANDS = ("run", "convert", "status", "jobs", "why", "retry", "prune")
+
+
+class LazyGroup(click.Group):
+    """Imports the module of a command only when that command is asked for: `status` must answer at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"daemon.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="convertd")
+def cli() -> None:
+    """Turn folders of documents into Markdown.
+
+    Start with:  convertd run INBOX OUTBOX
+
+    Exit codes: 0 done, 1 something failed, 2 wrong use or configuration, 3 the daemon is not running,
+    4 another daemon holds the state_dir.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli(prog_name="convertd")
+    except ConvertdError as error:
+        click.echo(f"convertd: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  → {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        sys.exit(0)

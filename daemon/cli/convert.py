@@ -1,0 +1,105 @@
+"""`convertd convert`: one-shot conversion, without daemon and job table."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import click
+
+from daemon import app, sinks
+from daemon import config as configuration
+from daemon.config import Config
+from daemon.errors import ConvertdError, DocumentError, Kind, TransientError, UsageError
+from daemon.files import NotRegularFile, open_regular
+from daemon.model import Conversion, Job, display
+from daemon.naming import output_name
+from daemon.pool import ConverterPool
+from daemon.results import result_files
+from daemon.sinks.base import Sink
+
+
+@click.command("convert")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE…")
+@click.option("-o", "--output", "folder", type=click.Path(file_okay=False), help="Write NAME.md and NAME.json here.")
+@click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Take limits, OCR and engines from it.")
+def command(files: tuple[str, ...], folder: str | None, config_path: str | None) -> None:
+    """Convert files now. One file and no -o: the Markdown goes to stdout."""
+    if folder is None and len(files) > 1:
+        raise UsageError("several files need a folder to write to", "convertd convert FILE… -o DIR")
+    _refuse_collisions(files)
+    config = _configuration(config_path)
+    sink = sinks.open_sink(os.path.abspath(folder)) if folder is not None else None
+    pool = app.converter_pool(config, size=min(config.workers, len(files)), on_event=lambda event, values: None)
+    pool.start()
+    try:
+        with ThreadPoolExecutor(min(config.workers, len(files))) as threads:
+            results = list(threads.map(partial(_convert, pool, config, sink), range(len(files)), files))
+    finally:
+        pool.close()
+    raise SystemExit(0 if all(results) else 1)
+
+
+def _configuration(config_path: str | None) -> Config:
+    found = configuration.find(config_path, os.environ)
+    if found is None:
+        return configuration.defaults()
+    return configuration.load(found, checks=[app.installed])
+
+
+def _refuse_collisions(files: tuple[str, ...]) -> None:
+    names = [os.path.basename(file) for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"two files would be written to the same name: {', '.join(twice)}", "Convert them apart.")
+
+
+def _convert(pool: ConverterPool, config: Config, sink: Sink | None, number: int, file: str) -> bool:
+    """Convert one file; says on stderr what went wrong."""
+    path = os.fsencode(file)
+    started_at = time.time()
+    try:
+        job, conversion = _run(pool, config, number, path)
+        if sink is None:
+            sys.stdout.buffer.write(conversion.markdown)
+        else:
+            files = result_files(job, conversion, ("md", "json"), started_at=started_at, finished_at=time.time())
+            sink.publish(output_name(os.path.basename(path)), files)
+    except ConvertdError as error:
+        click.echo(f"{display(path)}: {error.message}\n  → {error.hint}", err=True)
+        return False
+    for warning in conversion.warnings:
+        click.echo(f"{display(path)}: warning: {warning}", err=True)
+    return True
+
+
+def _run(pool: ConverterPool, config: Config, number: int, path: bytes) -> tuple[Job, Conversion]:
+    try:
+        fd = open_regular(path)
+    except FileNotFoundError:
+        raise TransientError(Kind.UNREADABLE, "there is no such file", "Check the path.") from None
+    except (OSError, NotRegularFile) as error:
+        raise TransientError(Kind.UNREADABLE, f"cannot be read: {error}") from error
+    try:
+        status = os.fstat(fd)
+        limit = config.limits.file_size_bytes
+        if status.st_size > limit:
+            raise DocumentError(Kind.TOO_LARGE, f"has {status.st_size:,} bytes; limits.file_size allows {limit:,}")
+        job = Job(
+            id=number,
+            watch="convert",
+            source=os.path.basename(path),
+            version=f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{status.st_ctime_ns}",
+            size_bytes=status.st_size,
+            priority=5,
+            attempts=0,
+            interruptions=0,
+            discovered_at=time.time(),
+        )
+        with pool.slot((0, number), lambda: False) as slot:
+            return job, slot.convert(fd, os.fsdecode(job.source), config.limits.convert_seconds)
+    finally:
+        os.close(fd)

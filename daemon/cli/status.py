@@ -1,0 +1,86 @@
+"""`convertd status`: the daemon, its watches and the counts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from daemon import queries
+from daemon.cli.common import Place, locate, place_options, print_json
+
+
+@click.command("status")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(config_path: str | None, state_dir: str | None, as_json: bool) -> None:
+    """Show the daemon, its watches, the counts of jobs, the oldest one waiting and the rate."""
+    status = gather(locate(config_path, state_dir))
+    if as_json:
+        print_json(status, indent=2)
+    else:
+        _print(status)
+
+
+def gather(place: Place) -> dict[str, Any]:
+    """The status as the JSON form has it. Works with the daemon up or down."""
+    live = place.live()
+    with place.table() as db:
+        counts = queries.counts(db)
+        oldest = queries.oldest_pending(db)
+        watches = queries.watches(db)
+    if place.config is not None:
+        watches = [(watch.name, watch.source, watch.sink) for watch in place.config.watches]
+    return {
+        "daemon": _daemon(live),
+        "jobs": _sum(counts),
+        "watches": [
+            {
+                "name": name,
+                "source": source,
+                "sink": sink,
+                **_condition(live, name),
+                "jobs": _four(counts.get(name, {})),
+            }
+            for name, source, sink in watches
+        ],
+        "oldest_pending_seconds": None if oldest is None else round(max(0.0, time.time() - oldest), 3),
+        "documents_per_second": live["documents_per_second"] if live else 0.0,
+    }
+
+
+def _daemon(live: dict[str, Any] | None) -> dict[str, Any]:
+    if live is None:
+        return {"running": False, "pid": None, "version": None, "uptime_seconds": None, "state": "stopped"}
+    return {"running": True, **{key: live[key] for key in ("pid", "version", "uptime_seconds", "state")}}
+
+
+def _condition(live: dict[str, Any] | None, watch: str) -> dict[str, Any]:
+    stopped = {"state": "stopped", "error": None}
+    return live["watches"].get(watch, stopped) if live else stopped
+
+
+def _four(counts: dict[str, int]) -> dict[str, int]:
+    return {state.value: counts.get(state.value, 0) for state in queries.FINAL_AND_OPEN}
+
+
+def _sum(counts: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {state.value: sum(watch[state.value] for watch in counts.values()) for state in queries.FINAL_AND_OPEN}
+
+
+def _print(status: dict[str, Any]) -> None:
+    daemon = status["daemon"]
+    if daemon["running"]:
+        click.echo(f"convertd {daemon['version']}, pid {daemon['pid']}, {daemon['state']}")
+        click.echo(f"up {daemon['uptime_seconds']:.0f} s, {status['documents_per_second']:.1f} documents/s")
+    else:
+        click.echo("convertd is not running (start it: convertd run)")
+    click.echo("  ".join(f"{state} {number}" for state, number in status["jobs"].items()))
+    if status["oldest_pending_seconds"] is not None:
+        click.echo(f"the oldest pending job has waited {status['oldest_pending_seconds']:.0f} s")
+    for watch in status["watches"]:
+        click.echo(f"\n{watch['name']}: {watch['state']}   {watch['source']} → {watch['sink']}")
+        click.echo("  " + "  ".join(f"{state} {number}" for state, number in watch["jobs"].items()))
+        if watch["error"]:
+            click.echo(f"  ! {watch['error']}")

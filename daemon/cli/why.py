@@ -1,0 +1,117 @@
+"""`convertd why`: the whole story of one file or job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from daemon import queries
+from daemon.cli.common import Place, clock_time, locate, place_options
+from daemon.config import Watch, for_folders
+from daemon.db import Connection
+from daemon.errors import UsageError
+from daemon.model import State, display
+
+
+@click.command("why")
+@click.argument("what", metavar="PATH|JOB")
+@place_options
+def command(what: str, config_path: str | None, state_dir: str | None) -> None:
+    """Tell what happened to a file: which rule took or refused it, which attempts, which error, which output."""
+    place = locate(config_path, state_dir)
+    with place.table() as db:
+        lines = list(
+            _of_job(db, int(what)) if what.isdigit() and not os.path.lexists(what) else _of_path(place, db, what)
+        )
+    for line in lines:
+        click.echo(line)
+    for line in _conditions(place):
+        click.echo(line)
+
+
+def _of_job(db: Connection, job_id: int) -> Iterator[str]:
+    job = queries.job(db, job_id)
+    if job is None:
+        raise UsageError(f"there is no job {job_id}", "convertd jobs lists them; old ones may have been pruned.")
+    yield f"{job['source']} (watch {job['watch']})"
+    yield from _story(job)
+
+
+def _of_path(place: Place, db: Connection, what: str) -> Iterator[str]:
+    path = os.path.abspath(what)
+    matches = [
+        (watch, os.fsencode(os.path.relpath(path, watch.source)))
+        for watch in _watches(place, db)
+        if _inside(path, watch.source)
+    ]
+    if not matches:
+        raise UsageError(
+            f"{display(os.fsencode(path))} lies in no watched folder", "convertd status lists the watches."
+        )
+    for watch, source in matches:
+        yield f"{display(source)} (watch {watch.name})"
+        yield from _rules(watch, source)
+        jobs = queries.history(db, watch.name, source)
+        for job in jobs:
+            yield from _story(job)
+        if not jobs:
+            known = queries.known(db, watch.name, source)
+            yield "  converted earlier; its jobs have been pruned" if known else "  never queued"
+
+
+def _inside(path: str, folder: str) -> bool:
+    """Whether the folder of `path`, which itself may be a link, is `folder` or lies below it."""
+    parent, root = os.path.realpath(os.path.dirname(path)), os.path.realpath(folder)
+    return os.path.commonpath([parent, root]) == root
+
+
+def _watches(place: Place, db: Connection) -> list[Watch]:
+    """The configured watches or, where two folders were given instead of a configuration, those that have run."""
+    if place.config is not None:
+        return list(place.config.watches)
+    pairs = [(name, for_folders(source, sink, place.state.path)) for name, source, sink in queries.watches(db)]
+    return [replace(config.watches[0], name=name) for name, config in pairs]
+
+
+def _rules(watch: Watch, source: bytes) -> Iterator[str]:
+    from daemon import sources
+
+    for sentence in sources.build(watch).explain(source):
+        yield f"  {sentence}"
+
+
+def _story(job: dict[str, Any]) -> Iterator[str]:
+    state, stage = job["state"], f" ({job['stage']})" if job["stage"] else ""
+    yield f"  job {job['id']}: {state}{stage}, version {job['version']}, {job['size_bytes']:,} bytes"
+    yield f"    discovered {clock_time(job['discovered_at'])}, started {clock_time(job['started_at'])}, " + (
+        f"finished {clock_time(job['finished_at'])}, attempts {job['attempts']}"
+    )
+    if job["interruptions"]:
+        yield f"    interrupted {job['interruptions']} times by the death of the daemon"
+    if state == State.PENDING and job["not_before"]:
+        yield f"    waits until {clock_time(job['not_before'])} for its next attempt"
+    if job["error"]:
+        yield f"    {job['error_kind']}: {job['error']}"
+        yield f"    → {job['hint']}"
+    if job["output"]:
+        yield f"    output {job['output']} by {job['engine']} {job['engine_version']}"
+    if job["disposal"]:
+        yield "    its source is about to be disposed of"
+    if job["location"]:
+        yield f"    its source was moved to {display(job['location'])}"
+    if state == State.FAILED:
+        yield f"    try again: convertd retry {job['id']}"
+
+
+def _conditions(place: Place) -> Iterator[str]:
+    live = place.live()
+    if live is None:
+        yield "the daemon is not running"
+        return
+    for name, watch in live["watches"].items():
+        if watch["error"]:
+            yield f"watch {name} is {watch['state']}: {watch['error']}"

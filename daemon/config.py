@@ -1,0 +1,193 @@
+"""The configuration: a TOML file, or two folders, as frozen objects; all its mistakes are reported at once.
+
+A line of a mistake is `KEY: found VALUE; allowed: WHAT`. A relative path is relative to the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from daemon.errors import ConfigError
+from daemon.overlaps import ALLOWED, Place, Role, overlaps
+from daemon.settings import UNSUPPORTED, Config, Limits, Log, Ocr, Retry, Watch, settings_from
+from daemon.tables import Mistakes, Table, did_you_mean, printable, show
+
+__all__ = [
+    "UNSUPPORTED",
+    "Config",
+    "Limits",
+    "Log",
+    "Ocr",
+    "Retry",
+    "Watch",
+    "check_engines",
+    "check_languages",
+    "defaults",
+    "find",
+    "for_folders",
+    "load",
+]
+
+FILE_NAME = "convertd.toml"
+SYSTEM_FILE = "/etc/convertd/config.toml"
+FILE_VARIABLE = "CONVERTD_CONFIG"
+DEFAULT_STATE_DIR = ".convertd"
+LARGEST_FILE_BYTES = 1 << 20
+
+Check = Callable[[Config], Iterable[str]]
+"""Finds mistakes that only somebody else can see, such as OCR languages that are not installed."""
+
+
+def find(explicit: str | None, environ: Mapping[str, str]) -> str | None:
+    """The file to load: --config, $CONVERTD_CONFIG, ./convertd.toml, /etc/convertd/config.toml; None if there is none.
+
+    Raises ConfigError where the first two name a file that does not exist.
+    """
+    for key, path in (("--config", explicit), (f"${FILE_VARIABLE}", environ.get(FILE_VARIABLE))):
+        if path and not os.path.lexists(path):
+            raise ConfigError([printable(f"{key}: found {show(path)}, which does not exist; allowed: a TOML file")])
+        if path:
+            return os.path.abspath(path)
+    return next((os.path.abspath(path) for path in (FILE_NAME, SYSTEM_FILE) if os.path.lexists(path)), None)
+
+
+def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str] = UNSUPPORTED) -> Config:
+    """Read a configuration file. Raises ConfigError with every mistake there is.
+
+    `checks` run on what could be understood, so that their mistakes are reported together with the others.
+    """
+    path = os.path.abspath(path)
+    raw = _parse(path)
+    mistakes = Mistakes()
+    config = settings_from(Table(raw, mistakes), path, os.path.dirname(path), unsupported)
+    if raw.get("watch", []) == []:
+        mistakes.add("watch", "nothing", "at least one [[watch]] with name, source and sink")
+    _refuse_duplicate_names(config, mistakes)
+    _refuse_overlaps(config, mistakes)
+    return _checked(config, mistakes, checks)
+
+
+def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Check] = ()) -> Config:
+    """The configuration of `run INBOX OUTBOX`: defaults for everything else. Raises ConfigError.
+
+    Relative paths are relative to the working directory.
+    """
+    mistakes = Mistakes({"watch[0].source": "INBOX", "watch[0].sink": "OUTBOX", "state_dir": "--state-dir"})
+    raw = {"state_dir": state_dir, "watch": [{"name": _pair_name(inbox, outbox), "source": inbox, "sink": outbox}]}
+    config = settings_from(Table(raw, mistakes), None, os.getcwd(), UNSUPPORTED)
+    _refuse_overlaps(config, mistakes)
+    return _checked(config, mistakes, checks)
+
+
+def _pair_name(inbox: str, outbox: str) -> str:
+    """A name of its own for each pair of folders: what one pair has converted must not count for another."""
+    pair = "\0".join((os.path.realpath(inbox), os.path.realpath(outbox)))
+    return f"inbox-{hashlib.sha256(os.fsencode(pair)).hexdigest()[:8]}"
+
+
+def defaults() -> Config:
+    """What holds where there is no configuration at all: no watch, and the state in the working directory."""
+    mistakes = Mistakes()
+    config = settings_from(Table({"state_dir": DEFAULT_STATE_DIR}, mistakes), None, os.getcwd(), UNSUPPORTED)
+    return _checked(config, mistakes, ())
+
+
+def check_languages(config: Config, available: Collection[str]) -> list[str]:
+    """A mistake for each OCR language whose data is not installed."""
+    mistakes = Mistakes()
+    where = config.ocr.tessdata_dir or "this environment"
+    for index, name in enumerate(config.ocr.languages):
+        if name not in available:
+            allowed = ", ".join(sorted(available)) or "none"
+            more = "for another, set ocr.tessdata_dir to a folder with its .traineddata"
+            mistakes.add(f"ocr.languages[{index}]", f"{show(name)}, not installed in {where}", f"{allowed}; {more}")
+    return mistakes.lines
+
+
+def check_engines(config: Config, names: Collection[str], kinds: Collection[str]) -> list[str]:
+    """A mistake for each kind or engine of [engines] that does not exist; `package.module:Class` is not looked up."""
+    mistakes = Mistakes()
+    for kind, order in config.engines.items():
+        if kind not in kinds:
+            allowed = f"{', '.join(sorted(kinds))}{did_you_mean(kind, kinds)}"
+            mistakes.add(f"engines.{kind}", "an unknown kind of document", allowed)
+        for index, name in enumerate(order):
+            if name not in names and ":" not in name:
+                allowed = f"{', '.join(sorted(names))} or package.module:Class{did_you_mean(name, names)}"
+                mistakes.add(f"engines.{kind}[{index}]", show(name), allowed)
+    return mistakes.lines
+
+
+def _checked(config: Config, mistakes: Mistakes, checks: Iterable[Check]) -> Config:
+    lines = [*mistakes.lines, *(line for check in checks for line in check(config))]
+    if lines:
+        raise ConfigError(lines)
+    return config
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+
+def _parse(path: str) -> dict[str, object]:
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([printable(f"{path}: cannot be read: {error.strerror}; allowed: a TOML file")]) from error
+    if len(content) > LARGEST_FILE_BYTES:
+        raise ConfigError([printable(f"{path}: found more than 1MiB; allowed: a configuration file")])
+    line, reason = 0, ""
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line, reason = content.count(b"\n", 0, error.start) + 1, "bytes that are not UTF-8"
+    except ValueError as error:
+        line, reason = _position(str(error), content)
+    except RecursionError:
+        line, reason = 1, "values nested too deeply"
+    raise ConfigError([printable(f"{path}: line {line}: found {reason}; allowed: TOML, https://toml.io")])
+
+
+def _position(message: str, content: bytes) -> tuple[int, str]:
+    """The line a message of tomllib is about, and the message without it."""
+    found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", message)
+    line = int(found[1]) if found and found[1] else content.rstrip().count(b"\n") + 1
+    reason = message[: found.start()] if found else message
+    return line, f"a syntax error ({reason})"
+
+
+# -- rules over several keys -----------------------------------------------------------------------------------------
+
+
+def _refuse_duplicate_names(config: Config, mistakes: Mistakes) -> None:
+    first: dict[str, int] = {}
+    for index, watch in enumerate(config.watches):
+        if watch.name and first.setdefault(watch.name, index) != index:
+            found = f"{show(watch.name)}, the name of watch[{first[watch.name]}]"
+            mistakes.add(f"watch[{index}].name", found, "a name that no other watch has")
+
+
+def _refuse_overlaps(config: Config, mistakes: Mistakes) -> None:
+    for overlap in overlaps(list(_places(config))):
+        place, other = overlap.place, overlap.other
+        found = f"{show(place.path)}, {overlap.relation} {mistakes.label(other.key)} {show(other.path)}"
+        mistakes.add(place.key, found, ALLOWED[place.role])
+
+
+def _places(config: Config) -> Iterable[Place]:
+    yield Place("state_dir", Role.STATE, config.state_dir)
+    for index, watch in enumerate(config.watches):
+        key = f"watch[{index}]"
+        disposals = {"on_success": watch.on_success, "on_failure": watch.on_failure}
+        takes_away = any(disposal.action != "keep" for disposal in disposals.values())
+        places = [
+            Place(f"{key}.source", Role.SOURCE, watch.source, takes_away),
+            Place(f"{key}.sink", Role.SINK, watch.sink),
+            *(Place(f"{key}.{name}", Role.MOVE, disposal.target) for name, disposal in disposals.items()),
+        ]
+        yield from (place for place in places if os.path.isabs(place.path))

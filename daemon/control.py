@@ -1,0 +1,155 @@
+"""The control socket: how commands speak to a running daemon. One JSON line asks, one JSON line answers.
+
+The socket lies in state_dir with mode 0600, and the peer's credentials are checked besides. A client that is slow or
+hostile is dropped after `CLIENT_TIMEOUT_SECONDS`; at most `CLIENTS` are served at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from daemon.errors import ConvertdError, NotRunning, UsageError
+
+CLIENT_TIMEOUT_SECONDS = 5.0
+CLIENTS = 16
+REQUEST_BYTES = 1 << 20
+ANSWER_TIMEOUT_SECONDS = 60.0
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class ControlServer:
+    """Answers requests in threads of its own. `start` raises UsageError where the socket cannot be made."""
+
+    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._slots = threading.BoundedSemaphore(CLIENTS)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._stopped = False
+
+    def start(self) -> None:
+        """Listen. Call with the state_dir's lock held: a socket file left by a dead daemon is replaced."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+        try:
+            with _short(self._path) as path:
+                self._socket.bind(path)
+            os.chmod(self._path, 0o600)
+            self._socket.listen(CLIENTS)
+        except OSError as error:
+            raise UsageError(f"the control socket {self._path} cannot be made: {error}", "") from error
+
+    def run(self) -> None:
+        """Accept until closed."""
+        while not self._stopped:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                if self._stopped:
+                    return
+                raise
+            client.settimeout(CLIENT_TIMEOUT_SECONDS)
+            if not self._slots.acquire(blocking=False):
+                client.close()
+                continue
+            threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening and remove the socket. Idempotent."""
+        self._stopped = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            with client:
+                if _peer_uid(client) not in (0, os.geteuid()):
+                    return
+                answer = self._answer(_read_line(client))
+                client.settimeout(CLIENT_TIMEOUT_SECONDS)
+                client.sendall(json.dumps(answer).encode() + b"\n")
+        except OSError:
+            pass  # the client's trouble, not ours
+        finally:
+            self._slots.release()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            handler = self._handlers[request.pop("command")]
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return _refusal("this daemon does not know that command", "It may be of another version: restart it.", 2)
+        try:
+            return {"ok": handler(request)}
+        except ConvertdError as error:
+            return _refusal(error.message, error.hint, error.exit_code)
+        except (ValueError, KeyError, TypeError) as error:
+            return _refusal(f"the daemon did not understand the request: {error!r}", "Check the arguments.", 2)
+
+
+def ask(path: str, command: str, **values: Any) -> dict[str, Any]:
+    """Ask the running daemon. Raises NotRunning, or what the daemon answered as a UsageError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
+        client.settimeout(ANSWER_TIMEOUT_SECONDS)
+        try:
+            with _short(path) as short:
+                client.connect(short)
+            client.sendall(json.dumps({"command": command, **values}).encode() + b"\n")
+            answer = json.loads(_read_line(client, None))
+        except (OSError, ValueError) as error:
+            raise NotRunning("the daemon is not running", "Start it: convertd run") from error
+    if "ok" in answer:
+        result: dict[str, Any] = answer["ok"]
+        return result
+    refused = UsageError(answer["error"], answer["hint"])
+    refused.exit_code = answer["exit_code"]
+    raise refused
+
+
+def _refusal(message: str, hint: str, exit_code: int) -> dict[str, Any]:
+    return {"error": message, "hint": hint, "exit_code": exit_code}
+
+
+def _peer_uid(client: socket.socket) -> int:
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _read_line(peer: socket.socket, limit: int | None = REQUEST_BYTES) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        chunk = peer.recv(1 << 16)
+        if not chunk or (limit is not None and len(received) + len(chunk) > limit):
+            raise ConnectionError("incomplete message")
+        received += chunk
+    return bytes(received)
+
+
+class _short:
+    """A path for a Unix socket in however deep a folder: addresses are limited to 107 bytes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder: int | None = None
+
+    def __enter__(self) -> str:
+        if len(os.fsencode(self._path)) < 100:
+            return self._path
+        folder, name = os.path.split(self._path)
+        self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._folder}/{name}"
+
+    def __exit__(self, *exc: object) -> None:
+        if self._folder is not None:
+            os.close(self._folder)

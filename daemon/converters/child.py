@@ -1,0 +1,190 @@
+"""The converter process: shuts itself up in the sandbox, loads the engines, converts one document after the other.
+
+Everything an engine does happens behind the sandbox, loading it included. The process ends when its parent does,
+when it is asked nothing more, or when memory has run out; it leaves by `os._exit`, since some libraries crash on an
+orderly exit. What is written to stdout is lost, stderr goes to the parent as far as there is room for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import mmap
+import os
+import signal
+import site
+import socket
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from daemon import sandbox
+from daemon.converters import REGISTRY, tessdata, wire
+from daemon.converters.base import EngineError
+from daemon.converters.route import Router
+from daemon.errors import Kind
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OUT_OF_MEMORY = "the document needs more memory than a converter may use"
+
+
+class WornOut(Exception):
+    """This process must be replaced."""
+
+
+def main(descriptor: int) -> None:
+    """Run until the parent hangs up; `descriptor` is the child's end of the socketpair. Never returns."""
+    status = 1
+    try:
+        sys.stderr = io.TextIOWrapper(Noise(), errors="backslashreplace", write_through=True)
+        _serve(wire.Channel(socket.socket(fileno=descriptor)))
+        status = 0
+    except (EOFError, ConnectionError, WornOut):
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class Noise(io.RawIOBase):
+    """stderr: written as far as the pipe takes it, never waited for, never an error."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        content = memoryview(data)  # type: ignore[arg-type]
+        try:
+            os.write(2, content)
+        except OSError:
+            pass
+        return content.nbytes
+
+
+def _serve(channel: wire.Channel) -> None:
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent decides when to end
+        signal.signal(ignored, signal.SIG_IGN)
+    settings = channel.receive(wire.TO_CHILD)
+    if not isinstance(settings, wire.Settings):
+        raise wire.ProtocolError("the first message must be the settings")
+    if not sandbox.die_with_parent(settings.parent):
+        raise EOFError
+    dotted = [name for names in settings.options.engines.values() for name in names if name not in REGISTRY]
+    readable = [
+        *library_paths(),
+        *engine_paths(dotted),
+        settings.options.tessdata_dir or tessdata.packaged_dir(),
+    ]
+    facts = sandbox.enter(readable, settings.memory_bytes)
+    router = Router(settings.options)
+    router.warm()
+    channel.send(wire.Ready(landlock_abi=facts.landlock_abi, seccomp=facts.seccomp))
+    while True:
+        task, document = channel.receive_with_descriptor(wire.TO_CHILD)
+        if not isinstance(task, wire.Task) or document is None:
+            raise wire.ProtocolError("a task needs a document")
+        try:
+            _convert(channel, router, settings.result_bytes, task, document)
+        finally:
+            os.close(document)
+
+
+def library_paths() -> list[str]:
+    """Folders that hold Python, what pip installed, and this package; not a checkout around it."""
+    named = ("stdlib", "platstdlib", "purelib", "platlib")
+    paths = {sysconfig.get_path(name) for name in named}
+    bases = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
+    paths.update(sysconfig.get_path(name, vars=bases) for name in named[:2])
+    paths.update(site.getsitepackages())
+    paths.update(folder for folder in sys.path if _holds_distributions(folder))
+    return sorted({PACKAGE, *paths})
+
+
+def engine_paths(engines: Iterable[str]) -> list[str]:
+    """Where the packages of engines lie that the configuration names as `package.module:Class`."""
+    paths = []
+    for engine in engines:
+        spec = importlib.util.find_spec(engine.partition(":")[0].partition(".")[0])
+        if spec is not None:
+            paths += spec.submodule_search_locations or [spec.origin or ""]
+    return paths
+
+
+def _holds_distributions(folder: str) -> bool:
+    """Whether packages are installed here; in the source tree of a project there is none."""
+    try:
+        return any(name.endswith(".dist-info") for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wire.Task, document: int) -> None:
+    """Convert and answer. Raises `WornOut` after an answer that leaves this process unfit for another document."""
+    try:
+        result, markdown = _result(channel, router, task, document)
+    except EngineError as error:
+        _fail(channel, task, error.kind, error.message)
+        if error.kind is Kind.OUT_OF_MEMORY:
+            raise WornOut from error
+    except MemoryError as error:
+        _fail(channel, task, Kind.OUT_OF_MEMORY, OUT_OF_MEMORY)
+        raise WornOut from error
+    except (ConnectionError, wire.ProtocolError):
+        raise
+    except Exception as error:
+        _fail(channel, task, Kind.INTERNAL, f"convertd failed on the document: {error!r}")
+    except BaseException as error:
+        _fail(channel, task, Kind.CRASHED, f"the converter gave up: {error!r}")
+        raise WornOut from error
+    else:
+        if len(markdown) > result_bytes:
+            message = f"the Markdown has {len(markdown):,} bytes, more than the {result_bytes:,} allowed"
+            _fail(channel, task, Kind.TOO_LARGE, message)
+        else:
+            channel.send(result, markdown)
+
+
+def _result(channel: wire.Channel, router: Router, task: wire.Task, document: int) -> tuple[wire.Result, bytes]:
+    size_bytes = os.fstat(document).st_size
+    if not size_bytes:
+        raise EngineError(Kind.EMPTY, "the file is empty")
+    with _mapped(document, size_bytes) as data:
+        sha256 = hashlib.sha256(data).hexdigest()
+        routed = router.convert(
+            wire.file_name(task.name),
+            data,
+            lambda engine: channel.send(wire.Progress(token=task.token, engine=wire.clean(engine))),
+        )
+    converted = routed.converted
+    markdown = converted.markdown.encode("utf-8", "replace")
+    result = wire.Result(
+        token=task.token,
+        size_bytes=len(markdown),
+        sha256=sha256,
+        media_type=wire.clean(routed.media_type),
+        engine=wire.clean(routed.engine),
+        engine_version=wire.clean(routed.engine_version),
+        pages=converted.pages,
+        title=None if converted.title is None else wire.clean(converted.title),
+        characters=len(converted.markdown),
+        warnings=wire.clean_warnings(routed.warnings),
+    )
+    return result, markdown
+
+
+@contextmanager
+def _mapped(document: int, size_bytes: int) -> Iterator[mmap.mmap]:
+    data = mmap.mmap(document, size_bytes, access=mmap.ACCESS_READ)
+    try:
+        yield data
+    finally:
+        with suppress(BufferError):  # somebody still looks into it: unmapped when they are done
+            data.close()
+
+
+def _fail(channel: wire.Channel, task: wire.Task, kind: Kind, message: str) -> None:
+    channel.send(wire.Failure(token=task.token, kind=kind, message=wire.clean(message)))

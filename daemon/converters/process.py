@@ -1,0 +1,289 @@
+"""A converter child as the daemon sees it: started, given one document at a time, killed, reaped."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from daemon.converters import wire
+from daemon.converters.tessdata import packaged_dir
+from daemon.errors import DocumentError, Kind
+from daemon.model import Conversion
+
+NOISE_BYTES = 1 << 20
+TAIL_BYTES = 4096
+END_SECONDS = 5.0
+PROGRESS_LIMIT = 200_000  # messages about one document; more are an attempt to keep the parent busy
+PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAM = "import sys; from daemon.converters.child import main; main(int(sys.argv[1]))"
+NO_MEMORY = re.compile(rb"memory allocation of \d+ bytes failed|bad_alloc|MemoryError|[Cc]annot allocate memory")
+
+
+class ChildGone(Exception):
+    """The child died, or went mad, before it was given the document: another one can take it."""
+
+
+class ChildProcess:
+    """One converter process. Construct it in a thread that lives as long as the child may: it dies with that thread.
+
+    One thread at a time calls `convert`; `kill` may be called from any. Raises OSError if no process can be started.
+    """
+
+    def __init__(self, settings: wire.Settings) -> None:
+        ours, theirs = wire.pair()
+        self._noise, noise = _noise_pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=noise,
+                pass_fds=(theirs.fileno(),),
+                cwd="/",
+                env=environment(settings),
+                start_new_session=True,  # no terminal, no Ctrl-C, and a group to be killed as one
+            )
+        except BaseException:
+            ours.close()
+            os.close(self._noise)
+            raise
+        finally:
+            theirs.close()
+            os.close(noise)
+        self._channel = wire.Channel(ours)
+        self._reaping = threading.Lock()
+        self._killed = False
+        self._settings = settings
+        self.pid = self._process.pid
+        self.started = time.monotonic()
+        self.facts: wire.Ready | None = None
+        self.documents = 0
+        self.unfit = ""
+        """Why this child must get no further document; empty while it may."""
+
+    def fileno(self) -> int:
+        """To poll: readable once it is ready, hung up once it is dead."""
+        return self._channel.fileno()
+
+    def introduce(self) -> None:
+        """Tell a new child its settings. Raises OSError when it is dead already."""
+        self._channel.send(self._settings)
+
+    def become_ready(self) -> None:
+        """Take the message that the child is ready, once readable. Raises `ChildGone` if it is something else."""
+        try:
+            reply = self._channel.receive(wire.TO_PARENT, time.monotonic() + END_SECONDS)
+        except (OSError, EOFError, wire.ProtocolError) as error:
+            raise ChildGone from error
+        if not isinstance(reply, wire.Ready):
+            raise ChildGone
+        self.facts = reply
+
+    def convert(self, document: int, name: str, timeout_seconds: float) -> Conversion:
+        """Convert the document behind the descriptor within the time.
+
+        Raises `DocumentError`, and `ChildGone` if the child never got the document. Whatever the child did wrong is
+        in `unfit` afterwards.
+        """
+        started = time.monotonic()
+        token = self._hand_over(document, name)
+        conversation = _Conversation(self._channel, token, started + timeout_seconds)
+        try:
+            result, markdown = conversation.outcome(self._settings.result_bytes)
+        except TimeoutError:
+            self._end("time-out")
+            message = f"{conversation.engine or 'The converter'} did not finish within {timeout_seconds:g} s"
+            raise DocumentError(Kind.TIMEOUT, message) from None
+        except (OSError, EOFError) as error:
+            raise self._death(conversation.engine) from error
+        except wire.ProtocolError as error:
+            self._end(f"garbage: {error}")
+            message = f"{conversation.engine or 'The converter'} broke the converter: {error}"
+            raise DocumentError(Kind.CRASHED, message) from error
+        except DocumentError as error:
+            if error.kind is Kind.OUT_OF_MEMORY:
+                self.unfit = "out of memory"
+            raise
+        finally:
+            self.documents += 1
+        if not self._channel.silent():
+            self.unfit = "garbage: it spoke without being asked"
+        return Conversion(
+            markdown=markdown,
+            sha256=result.sha256,
+            media_type=result.media_type,
+            engine=result.engine,
+            engine_version=result.engine_version,
+            pages=result.pages,
+            title=result.title,
+            characters=result.characters,
+            warnings=result.warnings,
+            convert_seconds=time.monotonic() - started,
+        )
+
+    def resident_bytes(self) -> int:
+        """Memory held now; 0 where that cannot be told."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
+    def kill(self) -> None:
+        """End the process now, and what it may have started. Does not wait."""
+        with self._reaping:  # until it is reaped its pid is nobody else's
+            self._killed = True
+            if self._process.returncode is None:
+                try:
+                    os.killpg(self.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+    def reap(self, seconds: float = END_SECONDS) -> bool:
+        """Wait for the end of a process that was killed, and free what it holds; False if it did not end in time."""
+        deadline = time.monotonic() + seconds
+        self._wait_for_hang_up(seconds)
+        while True:
+            with self._reaping:
+                if self._process.poll() is not None:
+                    return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.0005)  # between closing its files and its end there is next to nothing
+
+    def close(self) -> None:
+        """Free the descriptors. Idempotent."""
+        self._channel.close()
+        if self._noise >= 0:
+            os.close(self._noise)
+            self._noise = -1
+
+    def last_words(self) -> bytes:
+        """The end of what the child wrote to stderr since this was asked last, as far as the pipe had room for it."""
+        tail = b""
+        for _ in range(4):  # bounded: it may write as fast as this reads
+            try:
+                piece = os.read(self._noise, NOISE_BYTES)
+            except OSError:
+                break
+            if not piece:
+                break
+            tail = (tail + piece)[-TAIL_BYTES:]
+        return tail
+
+    def last_line(self) -> str:
+        """The last line of `last_words`, for people."""
+        return _last_line(self.last_words())
+
+    def _hand_over(self, document: int, name: str) -> int:
+        self.last_words()
+        token = secrets.randbits(47)
+        if not self._channel.silent():
+            raise ChildGone
+        try:
+            self._channel.send(wire.Task(token=token, name=os.fsencode(name)), descriptor=document)
+        except (ConnectionError, TimeoutError, BlockingIOError) as error:
+            raise ChildGone from error
+        return token
+
+    def _end(self, why: str) -> None:
+        self.unfit = why
+        self.kill()
+
+    def _death(self, engine: str) -> DocumentError:
+        """Why the connection broke while this engine was at work."""
+        who = engine or "The converter"
+        if not self.reap(END_SECONDS if self._killed else 1.0):
+            self._end("hung up")
+            return DocumentError(Kind.CRASHED, f"{who} closed the converter's connection")
+        words = self.last_words()
+        code = self._process.returncode
+        self.unfit = _signal_name(-code) if code < 0 else f"exit code {code}"
+        said = _last_line(words)
+        because = f": {said}" if said else ""
+        if NO_MEMORY.search(words):
+            return DocumentError(Kind.OUT_OF_MEMORY, f"{who} ran out of memory{because}")
+        if code == -signal.SIGKILL:
+            return DocumentError(Kind.OUT_OF_MEMORY, f"{who} was killed by the system, most likely for lack of memory")
+        return DocumentError(Kind.CRASHED, f"{who} crashed ({self.unfit}){because}")
+
+    def _wait_for_hang_up(self, seconds: float) -> None:
+        """The socket is closed by the kernel with the process: waiting for that needs no polling in steps."""
+        if self._process.poll() is None and self._channel.fileno() >= 0:
+            poll = select.poll()
+            poll.register(self._channel.fileno(), 0)
+            poll.poll(int(seconds * 1000))
+
+
+class _Conversation:
+    """The replies about one document, until its outcome."""
+
+    def __init__(self, channel: wire.Channel, token: int, deadline: float) -> None:
+        self._channel = channel
+        self._token = token
+        self._deadline = deadline
+        self.engine = ""
+
+    def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes]:
+        """The result and its Markdown, or DocumentError as the child reports it."""
+        for _ in range(PROGRESS_LIMIT):
+            reply = self._channel.receive(wire.TO_PARENT, self._deadline)
+            if isinstance(reply, wire.Ready) or reply.token != self._token:
+                raise wire.ProtocolError("an answer to no question")
+            if isinstance(reply, wire.Failure):
+                raise DocumentError(reply.kind, reply.message)
+            if isinstance(reply, wire.Result):
+                if reply.size_bytes > result_bytes:
+                    raise wire.ProtocolError("a result above its limit")
+                return reply, self._channel.receive_bytes(reply.size_bytes, self._deadline)
+            self.engine = reply.engine
+        raise wire.ProtocolError("endless talk")
+
+
+def environment(settings: wire.Settings) -> dict[str, str]:
+    """All that a child gets of the environment: nothing of the daemon's own, which may hold credentials."""
+    path = [os.path.abspath(entry) for entry in sys.path]
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/nonexistent",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([*path, PACKAGE_ROOT])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TESSDATA_PREFIX": settings.options.tessdata_dir or packaged_dir(),
+        # One document, one thread: the processors are shared out among children.
+        "OMP_THREAD_LIMIT": "1",
+        "OMP_NUM_THREADS": "1",
+        "RAYON_NUM_THREADS": "1",
+        "TOKIO_WORKER_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # each reserves 64 MiB of the address space
+    }
+
+
+def _noise_pipe() -> tuple[int, int]:
+    """A pipe that takes so much and no more: a writer is never held up."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, NOISE_BYTES)
+    except OSError:
+        pass  # the user has many pipes; this one stays smaller
+    return reading, writing
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_line(words: bytes) -> str:
+    lines = [line for line in words.decode("utf-8", "replace").splitlines() if line.strip()]
+    return "".join(char for char in lines[-1] if char.isprintable())[:300] if lines else ""

@@ -1,0 +1,202 @@
+"""What the daemon and a converter child say to each other over their socketpair: typed messages in frames.
+
+A frame is a length of four bytes and a MessagePack map. The Markdown of a result follows its frame unframed, and a
+document travels as a descriptor beside its task. Either side treats what does not fit as `ProtocolError`: a child
+works on hostile documents, so nothing it says is believed beyond the limits written here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from daemon.converters.base import Options
+from daemon.errors import Kind
+
+FRAME_LIMIT_BYTES = 1 << 20
+TEXT_LIMIT = 4096
+WARNINGS_LIMIT = 500
+WARNING_LIMIT = 400  # characters: all of them fit into a frame
+SEND_SECONDS = 10.0
+LENGTH = struct.Struct(">I")
+TIMEVAL = struct.Struct("@ll")
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
+Text = Annotated[str, msgspec.Meta(max_length=TEXT_LIMIT)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ProtocolError(Exception):
+    """The other side said something that no frame may hold."""
+
+
+class Settings(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child, once: how to run. `parent` is the pid the child must not outlive."""
+
+    options: Options
+    memory_bytes: Count
+    result_bytes: Count
+    parent: int
+
+
+class Task(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: convert the document whose descriptor comes along. Replies carry the same `token`."""
+
+    token: Count
+    name: bytes
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent, once: engines are loaded, and this much of the sandbox is closed."""
+
+    landlock_abi: Count
+    seccomp: bool
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: this engine starts."""
+
+    token: Count
+    engine: Text
+
+
+class Result(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: done; `size_bytes` of Markdown in UTF-8 follow."""
+
+    token: Count
+    size_bytes: Count
+    sha256: Digest
+    media_type: Text
+    engine: Text
+    engine_version: Text
+    pages: Count | None
+    title: Text | None
+    characters: Count
+    warnings: Annotated[tuple[Text, ...], msgspec.Meta(max_length=WARNINGS_LIMIT)]
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: the document cannot be converted."""
+
+    token: Count
+    kind: Kind
+    message: Text
+
+
+Message = TypeVar("Message")
+TO_CHILD: msgspec.msgpack.Decoder[Settings | Task] = msgspec.msgpack.Decoder(Settings | Task)
+TO_PARENT: msgspec.msgpack.Decoder[Ready | Progress | Result | Failure] = msgspec.msgpack.Decoder(
+    Ready | Progress | Result | Failure
+)
+
+
+class Channel:
+    """One end of the socketpair. Not thread-safe.
+
+    Every call raises `ProtocolError` for garbage, `EOFError` or `OSError` when the other side is gone, and
+    `TimeoutError` past a `deadline` (of `time.monotonic`).
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        # Blocking reads bounded by the kernel: with MSG_WAITALL it fills one buffer of the right size, so that a
+        # large result is neither joined from chunks nor waited for with a system call a chunk.
+        end.settimeout(None)
+        self._end = end
+        self._bound(socket.SO_SNDTIMEO, SEND_SECONDS)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def close(self) -> None:
+        self._end.close()
+
+    def send(self, message: msgspec.Struct, body: bytes = b"", descriptor: int | None = None) -> None:
+        """Send a message with what goes along."""
+        content = msgspec.msgpack.encode(message)
+        if len(content) > FRAME_LIMIT_BYTES:
+            raise ProtocolError(f"a message of {len(content)} bytes is too long to send")
+        frame = LENGTH.pack(len(content)) + content
+        sent = 0 if descriptor is None else socket.send_fds(self._end, [frame], [descriptor])
+        self._end.sendall(memoryview(frame)[sent:])
+        if body:
+            self._end.sendall(body)
+
+    def receive(self, decoder: msgspec.msgpack.Decoder[Message], deadline: float | None = None) -> Message:
+        """The next message."""
+        return self._decoded(decoder, self.receive_bytes(LENGTH.size, deadline), deadline)
+
+    def receive_with_descriptor(self, decoder: msgspec.msgpack.Decoder[Message]) -> tuple[Message, int | None]:
+        """The next message and the descriptor that came with it, which is the caller's to close."""
+        length, descriptors, _, _ = socket.recv_fds(self._end, LENGTH.size, 1)
+        if len(length) < LENGTH.size:
+            raise EOFError
+        return self._decoded(decoder, length, None), descriptors[0] if descriptors else None
+
+    def receive_bytes(self, size_bytes: int, deadline: float | None = None) -> bytes:
+        """Exactly so many bytes, in one object."""
+        content = self._some(size_bytes, deadline)
+        while len(content) < size_bytes:  # a signal came between, or the other side is gone
+            more = self._some(size_bytes - len(content), deadline)
+            if not more:
+                raise EOFError
+            content += more
+        return content
+
+    def silent(self) -> bool:
+        """Whether nothing waits to be read and the other side is there."""
+        try:
+            self._end.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _decoded(self, decoder: msgspec.msgpack.Decoder[Message], length: bytes, deadline: float | None) -> Message:
+        (size_bytes,) = LENGTH.unpack(length)
+        if not 0 < size_bytes <= FRAME_LIMIT_BYTES:
+            raise ProtocolError(f"a frame claims {size_bytes} bytes")
+        try:
+            return decoder.decode(self.receive_bytes(size_bytes, deadline))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolError(f"a frame cannot be read: {error}") from error
+
+    def _some(self, size_bytes: int, deadline: float | None) -> bytes:
+        if deadline is not None:
+            self._bound(socket.SO_RCVTIMEO, deadline - time.monotonic())
+        try:
+            return self._end.recv(size_bytes, socket.MSG_WAITALL)
+        except BlockingIOError:
+            raise TimeoutError from None
+
+    def _bound(self, option: int, seconds: float) -> None:
+        if seconds <= 0:
+            raise TimeoutError
+        microseconds = max(1, int(seconds * 1e6))  # zero would mean for ever
+        self._end.setsockopt(socket.SOL_SOCKET, option, TIMEVAL.pack(*divmod(microseconds, 1_000_000)))
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends; neither survives an exec unless passed on by name."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def clean(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Text from a library as it can be sent: valid Unicode within the limit."""
+    return text[:limit].encode("utf-8", "replace").decode()
+
+
+def clean_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Warnings as they can be sent: as many as fit."""
+    return tuple(clean(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_LIMIT])
+
+
+def file_name(name: bytes) -> str:
+    """The name of a task as engines get it."""
+    return os.fsdecode(name)

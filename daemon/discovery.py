@@ -1,0 +1,82 @@
+"""source.run → jobs.enqueue → dispatcher: what a watch discovers becomes a job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from daemon.dispatch import Dispatcher
+from daemon.errors import EnvironmentProblem
+from daemon.health import Health
+from daemon.jobs import JobTable
+from daemon.model import Candidate
+from daemon.pipeline import Route
+
+RECORD_AGAIN_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Discovery:
+    """Runs the source of one watch in the calling thread and stands between it and the job table.
+
+    It is the `Ledger` and the `Watcher` of its source. `left` says how many files were not ready when everything
+    that was there had been looked at, None before that.
+    """
+
+    def __init__(
+        self, route: Route, jobs: JobTable, dispatcher: Dispatcher, health: Health, stop: threading.Event
+    ) -> None:
+        self._route = route
+        self._name = route.watch.name
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._health = health
+        self._stop = stop
+        self.left: int | None = None
+
+    def run(self) -> None:
+        """Discover until the stop event is set."""
+        self._route.source.run(self, self, self._stop.is_set)
+
+    # Ledger
+
+    def unknown(self, candidates: list[Candidate]) -> list[Candidate]:
+        return self._insist(lambda: self._jobs.unknown(self._name, candidates)) or []
+
+    def enqueue(self, candidates: list[Candidate]) -> int:
+        result = self._insist(lambda: self._jobs.enqueue(self._name, candidates, self._route.watch.priority))
+        if result is None:
+            return 0
+        jobs, superseded = result
+        self._dispatcher.drop(superseded)
+        self._dispatcher.add(jobs)
+        return len(jobs)
+
+    def _insist(self, query: Callable[[], T]) -> T | None:
+        """Ask the job table, however long its disk is sick; None only at a stop."""
+        while True:
+            try:
+                return query()
+            except EnvironmentProblem as problem:
+                self._health.fell_ill(problem)
+                if self._stop.wait(RECORD_AGAIN_SECONDS):
+                    return None
+
+    # Watcher
+
+    def beat(self) -> None:
+        self._health.beat()
+
+    def sick(self, error: Exception) -> None:
+        self._health.sick_source(error)
+
+    def well(self) -> None:
+        self._health.check_recovery()
+
+    def note(self, text: str | None) -> None:
+        self._health.note(text)
+
+    def drained(self, left: int) -> None:
+        self.left = left

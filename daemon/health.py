@@ -1,0 +1,117 @@
+"""Whether the surroundings of one watch are in order: decides who is to blame for an error, pauses and resumes.
+
+An error counts as the environment's only if the watch's own probe fails too (list the source, write a canary to
+the spool and the sink); else it is the document's. A sick watch hands out no jobs until a probe succeeds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from daemon.dispatch import Dispatcher
+from daemon.errors import ConvertdError, EnvironmentProblem
+from daemon.logs import Log
+
+REASON = "environment"
+STALLED_AFTER_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What `status` says of a watch: `state` is running, paused or stalled."""
+
+    state: str
+    error: str | None
+
+
+class Health:
+    """The condition of one watch. All methods may be called from any thread; `probe` is run by one at a time.
+
+    `probe(size_bytes)` raises EnvironmentProblem where something is sick; `size_bytes` is what must be writable.
+    """
+
+    def __init__(
+        self,
+        watch: str,
+        probe: Callable[[int], None],
+        dispatcher: Dispatcher,
+        log: Log,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch = watch
+        self._probe = probe
+        self._dispatcher = dispatcher
+        self._log = log
+        self._monotonic = monotonic
+        self._probing = threading.Lock()
+        self._problem: EnvironmentProblem | None = None
+        self._note: str | None = None
+        self._needed_bytes = 0
+        self._last_beat = monotonic()
+
+    def blames_environment(self, size_bytes: int = 0) -> bool:
+        """Probe now; True (and the watch is paused) where the surroundings are sick."""
+        with self._probing:
+            try:
+                self._probe(size_bytes)
+            except EnvironmentProblem as problem:
+                self._needed_bytes = size_bytes
+                self.fell_ill(problem)
+                return True
+            return False
+
+    def fell_ill(self, problem: EnvironmentProblem) -> None:
+        """Pause the watch. The first problem is logged, repeats are not."""
+        self._dispatcher.pause(self._watch, REASON)
+        known = self._problem
+        self._problem = problem
+        if known is None or known.message != problem.message:
+            self._log.error("watch paused", watch=self._watch, error=problem.message, hint=problem.hint)
+
+    def check_recovery(self) -> None:
+        """If the watch is sick: probe, and resume it where all is well again."""
+        if self._problem is None:
+            return
+        with self._probing:
+            try:
+                self._probe(self._needed_bytes)
+            except EnvironmentProblem as problem:
+                self._problem = problem
+                return
+        self._problem = None
+        self._needed_bytes = 0
+        self._dispatcher.resume(self._watch, REASON)
+        self._log.info("watch resumed", watch=self._watch)
+
+    @property
+    def sick(self) -> bool:
+        """Whether the watch is paused for its surroundings."""
+        return self._problem is not None
+
+    def condition(self) -> Condition:
+        """For `status`."""
+        problem = self._problem
+        if problem is not None:
+            return Condition("paused", f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
+        silent = self._monotonic() - self._last_beat
+        if silent > STALLED_AFTER_SECONDS:
+            return Condition("stalled", f"the source has not answered for {silent:.0f} s")
+        return Condition("running", self._note)
+
+    # What a source reports (sources.base.Watcher, but `drained`).
+
+    def beat(self) -> None:
+        self._last_beat = self._monotonic()
+
+    def sick_source(self, error: Exception) -> None:
+        problem = error if isinstance(error, ConvertdError) else None
+        self.fell_ill(EnvironmentProblem(problem.message if problem else str(error), problem.hint if problem else ""))
+
+    def note(self, text: str | None) -> None:
+        """Something an operator should know that stops nothing."""
+        if text and text != self._note:
+            self._log.warning("watch note", watch=self._watch, note=text)
+        self._note = text

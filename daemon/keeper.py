@@ -1,0 +1,255 @@
+"""Keeps the converter children: starts them, hands out ready ones, replaces those that are gone or unfit.
+
+One permanent thread starts all children, since they die with the thread that started them. It also waits until they
+are ready and notices those that die while nobody converts with them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from daemon.converters import wire
+from daemon.converters.process import ChildGone, ChildProcess
+from daemon.errors import FatalError, Kind, Stopped, TransientError
+
+START_SECONDS = 60.0
+START_ATTEMPTS = 3
+REAP_AGAIN_SECONDS = 0.5
+CLOSE_SECONDS = 10.0
+
+OnEvent = Callable[[str, dict[str, object]], None]
+
+
+class Keeper:
+    """Holds `size` children ready. All methods may be called from any thread.
+
+    `on_event` hears, from the thread that found out, of children that did not start or had to be replaced for
+    another reason than long service.
+    """
+
+    def __init__(self, settings: wire.Settings, size: int, on_event: OnEvent) -> None:
+        self._settings = settings
+        self._size = size
+        self._on_event = on_event
+        self._state = threading.Condition()
+        self._starting: list[ChildProcess] = []
+        self._idle: list[ChildProcess] = []
+        self._busy: set[ChildProcess] = set()
+        self._ended: list[ChildProcess] = []  # killed, not yet reaped
+        self._failures: list[str] = []  # of starts, in a row
+        self._started = 0
+        self._sandbox_told = False
+        self._stopping = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="converter-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the children; returns at once."""
+        self._thread.start()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    @property
+    def restarts(self) -> int:
+        """How many children were started beyond the first of each place."""
+        return max(0, self._started - self._size)
+
+    def children(self) -> dict[str, list[ChildProcess]]:
+        """The living children by what they do."""
+        with self._state:
+            return {"starting": list(self._starting), "idle": list(self._idle), "busy": list(self._busy)}
+
+    def take(self) -> ChildProcess:
+        """A ready child; waits for one to start, but not for ever.
+
+        Raises `TransientError` if none can be started, `Stopped` after `kill`, `FatalError` if the thread is dead.
+        """
+        with self._state:
+            if self._broken():
+                self._failures.clear()  # whatever it was may be mended by now
+                self._nudge()
+            while not self._stopping and not self._idle:
+                if self._broken():
+                    raise TransientError(Kind.INTERNAL, f"no converter can be started: {self._failures[-1]}")
+                if not self._thread.is_alive():
+                    raise FatalError("the thread that keeps the converters is dead")
+                self._state.wait(1.0)
+            if self._stopping:
+                raise Stopped("the converters are stopping")
+            child = self._idle.pop()
+            self._busy.add(child)
+            return child
+
+    def give_back(self, child: ChildProcess) -> None:
+        """Return a child; one that is `unfit` is ended and replaced in the background."""
+        with self._state:
+            self._busy.remove(child)
+            if child.unfit or self._stopping:
+                self._dismiss(child)
+            else:
+                self._idle.append(child)
+                self._state.notify()
+            recovered = child.documents > 0 and bool(self._failures)
+            if recovered:
+                self._failures.clear()
+            if child.unfit or recovered:
+                self._nudge()
+
+    def kill(self) -> None:
+        """End all children now, and for good. Does not wait."""
+        with self._state:
+            self._stopping = True
+            for child in [*self._starting, *self._idle, *self._busy]:
+                child.kill()
+            self._state.notify_all()
+            self._nudge()
+
+    def close(self) -> None:
+        """`kill`, and reap them. Idempotent."""
+        self.kill()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_SECONDS)
+        with self._state:
+            if not self._thread.is_alive() and self._wake >= 0:
+                os.close(self._wake)
+                self._wake = -1
+
+    def _broken(self) -> bool:
+        return len(self._failures) >= START_ATTEMPTS and not self._starting and not self._idle
+
+    def _dismiss(self, child: ChildProcess) -> None:
+        child.kill()
+        self._ended.append(child)
+
+    def _nudge(self) -> None:
+        """Have the thread look around. Called with the lock held, so that the descriptor is not closed meanwhile."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    # -- in the thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._spawn_missing()
+                self._watch()
+                self._reap()
+        finally:
+            self._end_all()
+
+    def _end_all(self) -> None:
+        self.kill()
+        with self._state:
+            self._ended += [*self._starting, *self._idle]
+            self._starting, self._idle = [], []
+        deadline = time.monotonic() + CLOSE_SECONDS / 2
+        self._reap()
+        while (self._ended or self._busy) and time.monotonic() < deadline:
+            self._watch()
+            self._reap()
+
+    def _spawn_missing(self) -> None:
+        with self._state:
+            alive = len(self._starting) + len(self._idle) + len(self._busy)
+            missing = 0 if len(self._failures) >= START_ATTEMPTS else self._size - alive
+        for _ in range(missing):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        try:
+            child = ChildProcess(self._settings)
+        except OSError as error:
+            self._failed_to_start(None, str(error))
+            return
+        with self._state:
+            self._started += 1
+            self._starting.append(child)
+            if self._stopping:
+                child.kill()
+        try:
+            child.introduce()
+        except OSError:
+            pass  # dead already, which the watch sees
+
+    def _watch(self) -> None:
+        """Wait until something happens to a child that is not converting, or somebody nudges."""
+        with self._state:
+            starting, idle, ended = list(self._starting), list(self._idle), list(self._ended)
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for child in starting:
+            poll.register(child, select.POLLIN)
+        for child in [*idle, *ended]:
+            poll.register(child, 0)  # hang-ups only: what an idle child says is found when it is used
+        happened = {fd for fd, _ in poll.poll(self._patience_milliseconds(starting))}
+        if self._wake in happened:
+            os.eventfd_read(self._wake)
+        for child in starting:
+            if child.fileno() in happened:
+                self._arrived(child)
+            elif time.monotonic() > child.started + START_SECONDS:
+                self._failed_to_start(child, f"it was not ready within {START_SECONDS:g} s")
+        for child in idle:
+            if child.fileno() in happened:
+                self._died_idle(child)
+
+    def _patience_milliseconds(self, starting: list[ChildProcess]) -> int | None:
+        seconds = [child.started + START_SECONDS - time.monotonic() for child in starting]
+        if self._ended or self._stopping:
+            seconds.append(REAP_AGAIN_SECONDS)
+        return int(max(0.0, min(seconds)) * 1000) + 1 if seconds else None
+
+    def _arrived(self, child: ChildProcess) -> None:
+        try:
+            child.become_ready()
+        except ChildGone:
+            child.kill()
+            child.reap()
+            self._failed_to_start(child, child.last_line() or "it ended without a word")
+            return
+        with self._state:
+            self._starting.remove(child)
+            self._idle.insert(0, child)  # those that have converted already are taken first: they are warmer
+            self._state.notify()
+        facts = child.facts
+        if facts and not (facts.landlock_abi and facts.seccomp) and not self._sandbox_told:
+            self._sandbox_told = True
+            values: dict[str, object] = {"landlock_abi": facts.landlock_abi, "seccomp": facts.seccomp}
+            self._on_event("converter sandbox incomplete", values)
+
+    def _failed_to_start(self, child: ChildProcess | None, reason: str) -> None:
+        with self._state:
+            if child is not None:
+                self._starting.remove(child)
+                self._dismiss(child)
+            if self._stopping:
+                return
+            self._failures.append(reason)
+            self._state.notify_all()
+        self._on_event("converter did not start", {"reason": reason})
+
+    def _died_idle(self, child: ChildProcess) -> None:
+        with self._state:
+            if child not in self._idle:
+                return  # taken meanwhile; whoever has it finds out
+            self._idle.remove(child)
+            self._dismiss(child)
+            if not child.documents:
+                self._failures.append("it died before its first document")
+        if not self._stopping:
+            self._on_event("converter replaced", {"pid": child.pid, "reason": "died while idle"})
+
+    def _reap(self) -> None:
+        with self._state:
+            ended = list(self._ended)
+        for child in ended:
+            if child.reap(0.05):
+                child.close()
+                with self._state:
+                    self._ended.remove(child)

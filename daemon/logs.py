@@ -1,0 +1,56 @@
+"""The log: one line an event, console on a terminal and JSON elsewhere. Values can never forge a line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Protocol, TextIO, cast
+
+
+class Log(Protocol):
+    """What the rest of convertd needs of a log. Safe to use from any thread."""
+
+    def debug(self, event: str, **values: Any) -> Any: ...
+    def info(self, event: str, **values: Any) -> Any: ...
+    def warning(self, event: str, **values: Any) -> Any: ...
+    def error(self, event: str, **values: Any) -> Any: ...
+
+
+def build(level: str, form: str, stream: TextIO = sys.stderr) -> Log:
+    """A log that writes to `stream`. `form` is auto, json or console; auto is console on a terminal."""
+    import structlog
+
+    console = form == "console" or (form == "auto" and stream.isatty())
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        if console
+        else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        *([_printable] if console else []),
+        renderer,
+    ]
+    return cast(
+        Log,
+        structlog.wrap_logger(
+            structlog.WriteLogger(stream),
+            processors=processors,
+            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+            cache_logger_on_first_use=True,
+        ),
+    )
+
+
+def _printable(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Control characters in a value would break the console's line, or steer the terminal."""
+    return {
+        key: value if not isinstance(value, str) or key == "exception" else _escape(value)
+        for key, value in event.items()
+    }
+
+
+def _escape(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,120 @@
+"""fetch → convert → deliver for one job. Start reading here.
+
+The pipeline only moves a document from its source to its sink; it raises the errors of `daemon.errors` and leaves the
+judgement of them, and the job's state, to the worker that runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from daemon.config import Limits, Watch
+from daemon.errors import DocumentError, Kind
+from daemon.jobs import JobTable
+from daemon.model import Conversion, Job, Stage, State
+from daemon.naming import output_name
+from daemon.pool import ConverterPool
+from daemon.results import ERROR, result_files
+from daemon.sinks.base import Sink
+from daemon.sources.base import Fetched, Source, source_name
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One configured watch with the objects that carry it out."""
+
+    watch: Watch
+    source: Source
+    sink: Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job went through: COMPLETED with its conversion and output, or SUPERSEDED, or FOLDED (state None)
+    where the document holds the very bytes that were converted before."""
+
+    state: State | None
+    conversion: Conversion | None = None
+    output: str = ""
+
+
+class Pipeline:
+    """Runs jobs; one instance serves all workers."""
+
+    def __init__(
+        self,
+        jobs: JobTable,
+        pool: ConverterPool,
+        limits: Limits,
+        stopped: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._jobs = jobs
+        self._pool = pool
+        self._limits = limits
+        self._stopped = stopped
+        self._clock = clock
+
+    def run(self, route: Route, job: Job) -> Outcome:
+        """Take one job through. Its results are durable on return; its state is not yet recorded."""
+        started_at = self._clock()
+        self._refuse_too_large(job)
+        with route.source.fetch(job) as document:
+            if route.watch.on_success.action == "keep" and self._same_content(route.source, job, document):
+                return Outcome(None)
+            conversion = self._convert(route.source, job, document)
+        if not self._jobs.is_current(job):
+            return Outcome(State.SUPERSEDED)
+        return self._deliver(route, job, conversion, started_at)
+
+    def _convert(self, source: Source, job: Job, document: Fetched) -> Conversion:
+        with self._pool.slot((-job.priority, job.id), self._stopped) as slot:
+            self._jobs.stage(job, Stage.CONVERT)
+            try:
+                conversion = slot.convert(document.fd, source_name(job.source), self._limits.convert_seconds)
+            except DocumentError:
+                source.verify(job, document)  # a document that changed under the converter's hands is not to blame
+                raise
+        source.verify(job, document)
+        return conversion
+
+    def _deliver(self, route: Route, job: Job, conversion: Conversion, started_at: float) -> Outcome:
+        self._jobs.stage(job, Stage.DELIVER)
+        files = result_files(job, conversion, route.watch.formats, started_at=started_at, finished_at=self._clock())
+        name = output_name(job.source)
+        output = route.sink.publish(name, files)
+        route.sink.remove(name, (ERROR,))
+        return Outcome(State.COMPLETED, conversion, output)
+
+    def _refuse_too_large(self, job: Job) -> None:
+        if job.size_bytes > self._limits.file_size_bytes:
+            raise DocumentError(
+                Kind.TOO_LARGE,
+                f"the document has {job.size_bytes:,} bytes; limits.file_size allows {self._limits.file_size_bytes:,}",
+            )
+
+    def _same_content(self, source: Source, job: Job, document: Fetched) -> bool:
+        """Whether only the file's identity changed (a chmod, a copy back from a backup) since it was converted."""
+        if job.previous_version is None or job.previous_sha256 is None:
+            return False
+        if not source.may_be_same(job.previous_version, job.version):
+            return False
+        same = sha256(document) == job.previous_sha256
+        source.verify(job, document)
+        return same
+
+
+def sha256(document: Fetched) -> str:
+    """The digest of a fetched document, read with one reused buffer."""
+    digest = hashlib.sha256()
+    buffer = bytearray(READ_BYTES)
+    offset = 0
+    while (count := os.preadv(document.fd, [buffer], offset)) > 0:
+        digest.update(memoryview(buffer)[:count])
+        offset += count
+    return digest.hexdigest()

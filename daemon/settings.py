@@ -1,0 +1,212 @@
+"""What can be configured, and how it is read from the tables of the file: keys, defaults, units and bounds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from daemon import values
+from daemon.model import Disposal
+from daemon.tables import Table, show
+
+UNSUPPORTED = frozenset({"s3", "sqs", "metrics", "notify", "batch"})
+"""What the file may one day ask for, but this version does not carry out: refused rather than ignored."""
+
+MIB, GIB = 2**20, 2**30
+DAY = 86400.0
+MOMENT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one document, and all at once, may use."""
+
+    file_size_bytes: int
+    in_flight_bytes: int
+    spool_above_bytes: int
+    convert_seconds: float
+    converter_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a document is tried, and how long to wait before each further attempt (the last repeats)."""
+
+    attempts: int
+    backoff_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ocr:
+    """`mode` is auto, off or always; without a `tessdata_dir` the language data that pip installed is used."""
+
+    mode: str
+    languages: tuple[str, ...]
+    tessdata_dir: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """`level` is debug, info, warning or error; `format` auto, json or console."""
+
+    level: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One source and its sink, with the defaults of all but these. Paths and targets of moves are absolute."""
+
+    name: str
+    source: str
+    sink: str
+    include: tuple[str, ...] = ("**/*",)
+    exclude: tuple[str, ...] = ()
+    priority: int = 5
+    formats: tuple[str, ...] = ("md", "json")
+    on_success: Disposal = Disposal("keep")
+    on_failure: Disposal = Disposal("keep")
+    poll_interval_seconds: float = 30.0
+    rescan_interval_seconds: float = 600.0
+    settle_seconds: float = 0.02
+    batch: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration without mistakes. `path` is the file it came from, if any."""
+
+    path: str | None
+    state_dir: str
+    workers: int
+    limits: Limits
+    retry: Retry
+    uploads_concurrency: int
+    ocr: Ocr
+    engines: Mapping[str, tuple[str, ...]]
+    log: Log
+    watches: tuple[Watch, ...]
+
+
+def settings_from(top: Table, path: str | None, base: str, unsupported: Collection[str]) -> Config:
+    """Everything that could be understood, with defaults for the rest; the mistakes are left with the table.
+
+    Relative paths are relative to `base`. `unsupported` is like `UNSUPPORTED`.
+    """
+    for name in ("metrics", "notify"):
+        _refuse_unsupported(top.table(name), name, unsupported)
+    config = Config(
+        path=path,
+        state_dir=top.value("state_dir", values.folder(base), os.path.join(base, "state")),
+        workers=top.value("workers", values.whole_number(0, 1024), 0) or len(os.sched_getaffinity(0)),
+        limits=_limits(top.table("limits")),
+        retry=_retry(top.table("retry")),
+        uploads_concurrency=_uploads(top.table("uploads")),
+        ocr=_ocr(top.table("ocr"), base),
+        engines=_engines(top.table("engines")),
+        log=_log(top.table("log")),
+        watches=tuple(_watch(table, base, unsupported) for table in top.tables("watch")),
+    )
+    top.finish()
+    return config
+
+
+def _limits(table: Table) -> Limits:
+    in_flight = table.value("in_flight", values.size_bytes(1), 512 * MIB)
+    limits = Limits(
+        file_size_bytes=table.value("file_size", values.size_bytes(1), 512 * MIB),
+        in_flight_bytes=in_flight,
+        spool_above_bytes=table.value("spool_above", values.size_bytes(0), min(100 * MIB, in_flight)),
+        convert_seconds=table.value("convert_time", values.duration_seconds(MOMENT, DAY), 300.0),
+        converter_memory_bytes=table.value("converter_memory", values.size_bytes(GIB), 2 * GIB),
+    )
+    if limits.spool_above_bytes > in_flight and table.sound("in_flight"):
+        found, most = values.format_size(limits.spool_above_bytes), values.format_size(in_flight)
+        table.refuse("spool_above", f'"{found}"', f"at most limits.in_flight, which is {most}")
+    table.finish()
+    return limits
+
+
+def _retry(table: Table) -> Retry:
+    backoff = values.duration_seconds(0.0, DAY)
+    retry = Retry(
+        attempts=table.value("attempts", values.whole_number(1, 100), 3),
+        backoff_seconds=table.values("backoff", backoff, (5.0, 10.0, 20.0), "times", repeated=True),
+    )
+    table.finish()
+    return retry
+
+
+def _uploads(table: Table) -> int:
+    concurrency = table.value("concurrency", values.whole_number(1, 1024), 5)
+    table.finish()
+    return concurrency
+
+
+def _ocr(table: Table, base: str) -> Ocr:
+    ocr = Ocr(
+        mode=table.value("mode", values.one_of("auto", "off", "always"), "auto"),
+        languages=table.values("languages", values.language, ("eng",), "languages"),
+        tessdata_dir=table.value("tessdata_dir", values.folder(base), None),
+    )
+    table.finish()
+    return ocr
+
+
+def _engines(table: Table) -> Mapping[str, tuple[str, ...]]:
+    orders = {kind: table.values(kind, values.engine, (), "engines") for kind in table.take_all()}
+    return MappingProxyType(orders)
+
+
+def _log(table: Table) -> Log:
+    log = Log(
+        level=table.value("level", values.one_of("debug", "info", "warning", "error"), "info"),
+        format=table.value("format", values.one_of("auto", "json", "console"), "auto"),
+    )
+    table.finish()
+    return log
+
+
+def _watch(table: Table, base: str, unsupported: Collection[str]) -> Watch:
+    target = values.location(base, ("s3",), unsupported)
+    source = values.location(base, ("s3", "sqs"), unsupported)
+    default = Watch(name="", source="", sink="")
+    interval = values.duration_seconds(MOMENT, DAY)
+    watch = Watch(
+        name=table.value("name", values.watch_name, default.name, required=True),
+        source=table.value("source", source, default.source, required=True),
+        sink=table.value("sink", target, default.sink, required=True),
+        include=table.values("include", values.glob, default.include, "globs"),
+        exclude=table.values("exclude", values.glob, default.exclude, "globs", empty=True),
+        priority=table.value("priority", values.whole_number(1, 10), default.priority),
+        formats=table.values("formats", values.one_of("md", "json"), default.formats, "formats"),
+        on_success=table.value("on_success", values.disposal(("keep", "delete"), target), default.on_success),
+        on_failure=table.value("on_failure", values.disposal(("keep",), target), default.on_failure),
+        poll_interval_seconds=table.value("poll_interval", interval, default.poll_interval_seconds),
+        rescan_interval_seconds=table.value("rescan_interval", interval, default.rescan_interval_seconds),
+        settle_seconds=table.value("settle", values.duration_seconds(0.0, 3600.0), default.settle_seconds),
+        batch=_batch(table, unsupported),
+    )
+    if "md" not in watch.formats:
+        table.refuse("formats", show(list(watch.formats)), '["md"] or ["md", "json"]', '"md" is always written')
+    _refuse_unsupported(table.table("s3"), "s3", unsupported)
+    if table.value("prefix", values.text, None) is not None and "sqs" in unsupported:
+        table.refuse("prefix", "a key for sqs:// sources", "no such key", "sqs:// is not supported by this version")
+    table.finish()
+    return watch
+
+
+def _batch(table: Table, unsupported: Collection[str]) -> str:
+    batch = table.value("batch", values.one_of("none", "subfolder"), "none")
+    if batch != "none" and "batch" in unsupported:
+        table.refuse("batch", show(batch), '"none"', "batches are not supported by this version")
+        return "none"
+    return batch
+
+
+def _refuse_unsupported(table: Table, what: str, unsupported: Collection[str]) -> None:
+    """A table that is empty asks for nothing; one that asks for what is not carried out yet is a mistake."""
+    if (keys := table.take_all()) and what in unsupported:
+        table.refuse_all(", ".join(keys), "no such table", "not supported by this version")

@@ -1,0 +1,195 @@
+"""A folder as a sink.
+
+Results are written to the hidden folder `.convertd-tmp` of the sink and renamed from there into place, so that no
+reader sees a part of a file, and what a crash leaves behind is found by listing one folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from daemon.errors import EnvironmentProblem, Kind, TransientError
+from daemon.faults import Fault, no_fault
+from daemon.files import RootFolder, fsync_directory, write_durably
+from daemon.model import display
+
+TEMPORARY = b".convertd-tmp"
+CANARY_BYTES = 64 * 1024
+MOST_KNOWN_FOLDERS = 10_000
+_HINT = "Free space, or mend the folder and its permissions; then retry."
+_BLOCK = bytes(1 << 20)
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class FolderSink:
+    """Results below one folder, given by its absolute path. All methods may be called from any thread.
+
+    The folder is made at its first use if only it is missing. `fault` is called with a label before each step of a
+    publish, for tests.
+    """
+
+    def __init__(self, root: str, *, fault: Fault = no_fault) -> None:
+        self._root = RootFolder(os.fsencode(root))
+        self._fault = fault
+        self._lock = threading.Lock()
+        self._durable: set[bytes] = set()
+
+    def publish(self, name: str | bytes, files: Mapping[str, bytes]) -> str:
+        base = self._path(name)
+        targets = [base + os.fsencode(suffix) for suffix in files]
+        with self._translated(base, sum(map(len, files.values()))), self._temporary(fcntl.LOCK_SH) as folder:
+            written: list[bytes] = []
+            try:
+                for content in files.values():
+                    self._fault("write")
+                    written.append(_new_name())
+                    write_durably(written[-1], [content], dir_fd=folder)
+                self._make_folder(os.path.dirname(base))
+                for target, content in zip(targets, files.values(), strict=True):
+                    self._fault("rename")
+                    self._rename(folder, written[0], target, content)
+                    del written[0]
+                self._fault("sync")
+                fsync_directory(os.path.dirname(base))
+            finally:
+                for leftover in written:
+                    with suppress(OSError):
+                        os.unlink(leftover, dir_fd=folder)
+        return display(targets[-1])
+
+    def remove(self, name: str | bytes, suffixes: tuple[str, ...]) -> None:
+        base = self._path(name)
+        removed = False
+        with self._translated(base, 0):
+            self._root.check()
+            for suffix in suffixes:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    os.unlink(base + os.fsencode(suffix))
+                    removed = True
+            if removed:
+                fsync_directory(os.path.dirname(base))
+
+    def probe(self, size_bytes: int) -> None:
+        try:
+            with self._temporary(fcntl.LOCK_SH) as folder:
+                name = _new_name()
+                write_durably(name, _zeros(max(CANARY_BYTES, size_bytes)), dir_fd=folder)
+                os.unlink(name, dir_fd=folder)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the sink {display(self._root.path)} cannot be written: {error.strerror}",
+                "Free space or mend its permissions; convertd goes on by itself.",
+            ) from error
+
+    def sweep(self) -> None:
+        """Remove what an interrupted publish left behind, unless another process is publishing here just now.
+
+        Raises EnvironmentProblem.
+        """
+        try:
+            with self._temporary(fcntl.LOCK_EX | fcntl.LOCK_NB) as folder:
+                for name in os.listdir(folder):
+                    os.unlink(name, dir_fd=folder)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the sink {display(self._root.path)} cannot be swept: {error.strerror}", _HINT
+            ) from error
+
+    def _path(self, name: str | bytes) -> bytes:
+        relative = os.fsencode(name)
+        if b".." in relative.split(b"/") or relative.startswith(b"/"):
+            raise ValueError(f"not a name below the sink: {relative!r}")
+        return os.path.join(self._root.path, relative)
+
+    @contextmanager
+    def _temporary(self, lock: int) -> Iterator[int]:
+        """A descriptor of the temporary folder, locked: shared by those who write, exclusive for a sweep.
+
+        Raises EnvironmentProblem where the sink is not there, BlockingIOError where LOCK_NB cannot lock.
+        """
+        self._root.check()
+        path = os.path.join(self._root.path, TEMPORARY)
+        try:
+            folder = os.open(path, _FOLDER_FLAGS)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                os.mkdir(path)
+            fsync_directory(self._root.path)
+            folder = os.open(path, _FOLDER_FLAGS)
+        try:
+            _lock(folder, lock)
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _rename(self, folder: int, name: bytes, target: bytes, content: bytes) -> None:
+        try:
+            os.rename(name, target, src_dir_fd=folder)
+        except FileNotFoundError:
+            with self._lock:
+                self._durable.clear()  # somebody has removed a folder of the sink
+            self._make_folder(os.path.dirname(target))
+            os.rename(name, target, src_dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Another file system is mounted inside the sink. A crash here may leave the hidden file behind.
+            beside = os.path.join(os.path.dirname(target), b".convertd-" + name)
+            write_durably(beside, [content])
+            os.rename(beside, target)
+            os.unlink(name, dir_fd=folder)
+
+    def _make_folder(self, folder: bytes) -> None:
+        """Make a folder and its parents, durable on return even where another thread has just made them."""
+        missing = []
+        with self._lock:
+            while folder != self._root.path and folder not in self._durable:
+                missing.append(folder)
+                folder = os.path.dirname(folder)
+        for folder in reversed(missing):
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+            fsync_directory(os.path.dirname(folder))
+            with self._lock:
+                if len(self._durable) >= MOST_KNOWN_FOLDERS:
+                    self._durable.clear()
+                self._durable.add(folder)
+
+    @contextmanager
+    def _translated(self, base: bytes, size_bytes: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TransientError(
+                Kind.INTERNAL,
+                f"the output cannot be written: {error.strerror}: {display(base)}",
+                _HINT,
+                size_bytes=size_bytes,
+            ) from error
+
+
+def _lock(folder: int, lock: int) -> None:
+    try:
+        fcntl.flock(folder, lock)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks; only a start during a one-shot conversion to the same sink suffers
+
+
+def _new_name() -> bytes:
+    return secrets.token_hex(8).encode() + b".tmp"
+
+
+def _zeros(size_bytes: int) -> Iterator[memoryview]:
+    while size_bytes > 0:
+        yield memoryview(_BLOCK)[:size_bytes]
+        size_bytes -= len(_BLOCK)

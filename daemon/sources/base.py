@@ -1,0 +1,110 @@
+"""What a source is: where documents come from. One file in this package and one line in its REGISTRY add one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from daemon.model import Candidate, Disposal, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A document ready to be read by a converter: an open descriptor, positioned anywhere, of `size_bytes`."""
+
+    fd: int
+    size_bytes: int
+
+
+class Ledger(Protocol):
+    """The side of the job table that a source sees. Safe to call from any thread."""
+
+    def unknown(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those candidates whose version is not the one last recorded for their path. Reads only."""
+        ...
+
+    def enqueue(self, candidates: list[Candidate]) -> int:
+        """Record them as new jobs, durable on return; says how many were new. Older pending versions of the
+        same paths become `superseded`."""
+        ...
+
+
+class Watcher(Protocol):
+    """What a source tells the watch it belongs to. Safe to call from any thread."""
+
+    def beat(self) -> None:
+        """The source makes progress; a source that stops beating is shown as stalled."""
+        ...
+
+    def sick(self, error: Exception) -> None:
+        """The source itself cannot be read (folder gone, permission, network)."""
+        ...
+
+    def well(self) -> None:
+        """The source can be read again."""
+        ...
+
+    def note(self, text: str | None) -> None:
+        """Something an operator should know that stops nothing; None takes it back."""
+        ...
+
+    def drained(self, left: int) -> None:
+        """Everything that was there has been looked at; `left` files are not ready yet (still being written)."""
+        ...
+
+
+class Source(Protocol):
+    """Where the documents of one watch come from. Errors are translated to those of `daemon.errors`."""
+
+    def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
+        """Discover until `stopped()`, in the calling thread. Returns within 1 s of a stop."""
+        ...
+
+    def fetch(self, job: Job) -> AbstractContextManager[Fetched]:
+        """Open the document of a job, at `job.location` or its source path.
+
+        Raises SourceVanished, SourceChanged (it is no longer `job.version`), DocumentError, TransientError.
+        """
+        ...
+
+    def recheck(self, source: bytes) -> None:
+        """Look at this path again soon: it was found changed. Safe to call from any thread."""
+        ...
+
+    def may_be_same(self, earlier: str, later: str) -> bool:
+        """Whether two different versions can hold the same bytes, so that only a digest decides."""
+        ...
+
+    def exists(self, source: bytes) -> bool:
+        """Whether there is a document at this path now. TransientError where that cannot be told."""
+        ...
+
+    def verify(self, job: Job, fetched: Fetched) -> None:
+        """Raise SourceChanged or SourceVanished unless what was fetched is still, whole, `job.version`."""
+        ...
+
+    def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
+        """Delete or move the document of a finished job; for a move returns where it lies now.
+
+        Idempotent: called again after a crash at any line, it finishes what was begun. Acts only on the version
+        the job converted. Raises SourceChanged where a newer version is there or is being written (nothing is
+        lost and the newer one is found by discovery), NotYet until 5 s after the last change, SourceVanished
+        where somebody else removed it, TransientError on an error of the system.
+        """
+        ...
+
+    def probe(self) -> None:
+        """Raise EnvironmentProblem if the source as a whole cannot be read now."""
+        ...
+
+    def explain(self, source: bytes) -> Iterator[str]:
+        """Sentences on why this path is or is not taken, for `why`; changes nothing."""
+        ...
+
+
+def source_name(source: bytes) -> str:
+    """The last part of a source path as text, for the extension it carries."""
+    return os.fsdecode(source.rsplit(b"/", 1)[-1])

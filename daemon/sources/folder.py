@@ -1,0 +1,185 @@
+"""A folder as the source of documents."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from daemon.errors import EnvironmentProblem, Kind, SourceChanged, SourceVanished, TransientError
+from daemon.faults import Fault, no_fault
+from daemon.files import NotRegularFile, RootFolder, folder_beneath, open_regular
+from daemon.model import Disposal, Job, display
+from daemon.sources.base import Fetched, Ledger, Watcher
+from daemon.sources.discovery import Filter, FolderDiscovery, Intervals
+from daemon.sources.disposer import Disposer, Place
+from daemon.sources.readiness import Readiness, Ready
+from daemon.sources.scan import candidate
+from daemon.sources.version import file_version, same_but_for_identity
+from daemon.sources.waiting import Rechecks
+
+if TYPE_CHECKING:
+    from daemon.config import Watch
+
+
+class FolderSource:
+    """The documents below one folder. `run` belongs to one thread; all else may be called from any.
+
+    `root` is an absolute path. `fault` is called with a label before each step of a disposal, for tests.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        wanted: Filter,
+        *,
+        settle_seconds: float = 0.02,
+        poll_interval_seconds: float = 30.0,
+        rescan_interval_seconds: float = 600.0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        fault: Fault = no_fault,
+    ) -> None:
+        self._root = RootFolder(os.fsencode(root))
+        self._wanted = wanted
+        self._intervals = Intervals(poll_interval_seconds, rescan_interval_seconds)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._readiness = Readiness(self._root.path, settle_seconds, clock, monotonic)
+        self._rechecks = Rechecks()
+        self._disposer = Disposer(self._root, self._readiness, self.recheck, monotonic, fault)
+
+    @classmethod
+    def for_watch(cls, watch: Watch, fault: Fault = no_fault) -> FolderSource:
+        """The source that a watch configures."""
+        from daemon.globs import Filter as Globs
+
+        return cls(
+            watch.source,
+            Globs(watch.include, watch.exclude),
+            settle_seconds=watch.settle_seconds,
+            poll_interval_seconds=watch.poll_interval_seconds,
+            rescan_interval_seconds=watch.rescan_interval_seconds,
+            fault=fault,
+        )
+
+    def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
+        FolderDiscovery(
+            self._root,
+            self._wanted,
+            self._readiness,
+            self._intervals,
+            self._rechecks,
+            ledger,
+            watcher,
+            stopped,
+            self._clock,
+            self._monotonic,
+        ).run()
+
+    def recheck(self, source: bytes) -> None:
+        self._rechecks.add(source)
+
+    def may_be_same(self, earlier: str, later: str) -> bool:
+        return same_but_for_identity(earlier, later)
+
+    @contextmanager
+    def fetch(self, job: Job) -> Iterator[Fetched]:
+        fd = self._open(job)
+        try:
+            status = os.fstat(fd)
+            if not _is_version(job, status):
+                raise SourceChanged("the document has changed since it was queued")
+            yield Fetched(fd, status.st_size)
+        finally:
+            os.close(fd)
+
+    def verify(self, job: Job, fetched: Fetched) -> None:
+        # That somebody has opened it for writing is no reason to drop the result: until they change something, what
+        # was fetched is the version of the job, whole. The change itself is another version.
+        status = self._status(job)
+        if status is None:
+            raise SourceVanished("the document was removed while it was converted")
+        if not (_is_version(job, os.fstat(fetched.fd)) and _is_version(job, status)):
+            raise SourceChanged("the document changed while it was converted")
+
+    def exists(self, source: bytes) -> bool:
+        *folders, name = source.split(b"/")
+        try:
+            with folder_beneath(self._root.path, folders) as folder:
+                return candidate(source, os.lstat(name, dir_fd=folder)) is not None
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
+        return self._disposer.dispose(job, disposal)
+
+    def probe(self) -> None:
+        self._root.check()
+        try:
+            with os.scandir(self._root.path) as entries:
+                next(entries, None)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the folder {display(self._root.path)} cannot be read: {error.strerror}",
+                "Mend its permissions; convertd goes on by itself.",
+            ) from error
+
+    def explain(self, source: bytes) -> Iterator[str]:
+        rule = self._wanted.why(source)
+        if rule is not None:
+            yield f"not taken: {rule}"
+            return
+        try:
+            there = self.exists(source)
+        except TransientError as error:
+            yield f"not taken: {error.message}"
+            return
+        if not there:
+            yield "not there now, or no regular file (folders, links, FIFOs and devices are never taken)"
+            return
+        verdict = self._readiness.examine(source)
+        if verdict is None or isinstance(verdict, Ready):
+            yield "taken by this watch"
+        else:
+            yield f"waits: {verdict.reason}"
+
+    def _open(self, job: Job) -> int:
+        """Raises the errors of `fetch`."""
+        for _ in range(2):
+            try:
+                with Place(self._root.path, job).folder() as folder:
+                    return open_regular(Place(self._root.path, job).name, dir_fd=folder)
+            except (FileNotFoundError, NotADirectoryError):
+                self._root.check()
+                if not self._disposer.undo(job):
+                    break
+            except NotRegularFile:
+                break
+            except OSError as error:
+                raise _unreadable(error) from error
+        raise SourceVanished("the document is no longer there")
+
+    def _status(self, job: Job) -> os.stat_result | None:
+        place = Place(self._root.path, job)
+        try:
+            with place.folder() as folder:
+                return os.lstat(place.name, dir_fd=folder)
+        except (FileNotFoundError, NotADirectoryError):
+            self._root.check()
+            return None
+        except OSError as error:
+            raise _unreadable(error) from error
+
+
+def _is_version(job: Job, status: os.stat_result) -> bool:
+    version = file_version(status)
+    return version == job.version if job.location is None else same_but_for_identity(version, job.version)
+
+
+def _unreadable(error: OSError) -> TransientError:
+    return TransientError(Kind.UNREADABLE, f"the document cannot be read: {error.strerror}")

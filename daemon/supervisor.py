@@ -1,0 +1,253 @@
+"""The life of the daemon: starts its threads, watches over them, drains them at a stop.
+
+Every thread that ends before its time ends the process: a daemon that lost a part of itself is worse than one that is
+restarted, and a restart loses nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from daemon import __version__
+from daemon.control import ControlServer
+from daemon.discovery import Discovery
+from daemon.dispatch import Dispatcher
+from daemon.disposal import Janitor
+from daemon.errors import ConvertdError, EnvironmentProblem, FatalError
+from daemon.health import Health
+from daemon.jobs import JobTable
+from daemon.logs import Log
+from daemon.model import State
+from daemon.pool import ConverterPool
+from daemon.worker import Worker
+
+DRAIN_SECONDS = 25.0
+STOP_AT_ONCE_SECONDS = 5.0
+HEALTH_CHECK_SECONDS = 2.0
+ONCE_SICK_SECONDS = 60.0
+ONCE_UNREADY_SECONDS = 60.0
+RATE_WINDOW_SECONDS = 60.0
+
+
+class Tally:
+    """Counts what has ended since the start. Thread-safe."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._started = monotonic()
+        self._recent: list[float] = []
+        self.completed = 0
+        self.failed = 0
+
+    def add(self, state: State) -> None:
+        """A job has ended."""
+        now = self._monotonic()
+        with self._lock:
+            self.completed += state is State.COMPLETED
+            self.failed += state is State.FAILED
+            self._recent.append(now)
+            if self._recent[0] < now - 2 * RATE_WINDOW_SECONDS:
+                self._recent = [ended for ended in self._recent if ended >= now - RATE_WINDOW_SECONDS]
+
+    def per_second(self) -> float:
+        """Jobs ended per second over the last minute."""
+        now = self._monotonic()
+        window = min(RATE_WINDOW_SECONDS, max(now - self._started, 1.0))
+        with self._lock:
+            return sum(ended >= now - window for ended in self._recent) / window
+
+    @property
+    def uptime_seconds(self) -> float:
+        return self._monotonic() - self._started
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that the supervisor keeps going; put together by `daemon.app`."""
+
+    dispatcher: Dispatcher
+    jobs: JobTable
+    pool: ConverterPool
+    discoveries: Sequence[Discovery]
+    workers: Sequence[Worker]
+    janitor: Janitor
+    health: Mapping[str, Health]
+    control: ControlServer
+    writer_alive: Callable[[], bool]
+    stop_discovery: threading.Event
+    stop_slots: threading.Event
+    halt: threading.Event
+
+
+class Supervisor:
+    """Runs the parts until `stop` was called or, with `once`, until nothing is left to do.
+
+    `run` is called from the main thread; `stop` from a signal handler.
+    """
+
+    def __init__(self, parts: Parts, tally: Tally, log: Log, *, once: bool) -> None:
+        self._parts = parts
+        self._tally = tally
+        self._log = log
+        self._once = once
+        self._wake = threading.Event()
+        self._stops = 0
+        self._threads: list[threading.Thread] = []
+        self._crash: BaseException | None = None
+
+    def stop(self) -> None:
+        """First call: drain. Second call: stop at once. Safe in a signal handler."""
+        self._stops += 1
+        if self._stops > 1:
+            self._parts.pool.kill()
+        self._wake.set()
+
+    def run(self, tick: Callable[[], None] = lambda: None) -> int:
+        """Run to the end; returns the exit code. `tick` is called a few times a second from this thread."""
+        try:
+            self._start()
+            self._log.info("started", version=__version__, watches=len(self._parts.health))
+            exit_code = self._watch_over(tick)
+        except ConvertdError:
+            self._parts.pool.kill()
+            raise
+        self._drain()
+        self._log.info("stopped", completed=self._tally.completed, failed=self._tally.failed)
+        return exit_code
+
+    def status(self) -> dict[str, Any]:
+        """The live part of `convertd status`."""
+        watches = {}
+        for name, health in self._parts.health.items():
+            condition = health.condition()
+            watches[name] = {"state": condition.state, "error": condition.error}
+        return {
+            "version": __version__,
+            "uptime_seconds": round(self._tally.uptime_seconds, 3),
+            "state": "stopping" if self._stops else "running",
+            "documents_per_second": round(self._tally.per_second(), 3),
+            "watches": watches,
+            "converters": self._parts.pool.facts(),
+        }
+
+    def progress(self) -> tuple[int, int]:
+        """Jobs ended since the start, and those plus what is known to be left."""
+        done = self._tally.completed + self._tally.failed
+        return done, done + self._parts.dispatcher.backlog()
+
+    # -- start -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        parts = self._parts
+        parts.pool.start()
+        parts.dispatcher.fill()
+        parts.control.start()
+        for number, worker in enumerate(parts.workers):
+            self._spawn(f"worker-{number}", worker.run)
+        self._spawn("janitor", parts.janitor.run)
+        self._spawn("health", self._check_health)
+        self._spawn("control", parts.control.run)
+        for discovery in parts.discoveries:
+            self._spawn("discovery", discovery.run)
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+        def body() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._crash = self._crash or error
+                self._log.error("thread died", thread=name, error=repr(error), exc_info=True)
+                self._wake.set()
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _check_health(self) -> None:
+        while not self._parts.stop_discovery.wait(HEALTH_CHECK_SECONDS):
+            for health in self._parts.health.values():
+                health.check_recovery()
+
+    # -- run ---------------------------------------------------------------------------------------------------
+
+    def _watch_over(self, tick: Callable[[], None]) -> int:
+        idle_since: float | None = None
+        sick_since: float | None = None
+        while True:
+            self._raise_if_broken()
+            if self._stops:
+                return 0
+            tick()
+            if self._once:
+                now = time.monotonic()
+                sick_since = (sick_since or now) if self._sick() else None
+                if sick_since is not None and now - sick_since > ONCE_SICK_SECONDS:
+                    self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
+                    return 1
+                idle_since = (idle_since or now) if self._idle() else None
+                if idle_since is not None and (done := self._once_is_done(now - idle_since)) is not None:
+                    return done
+            self._wake.wait(0.05 if self._once else 0.5)
+
+    def _once_is_done(self, idle_seconds: float) -> int | None:
+        unready = sum(discovery.left or 0 for discovery in self._parts.discoveries)
+        if unready and idle_seconds <= ONCE_UNREADY_SECONDS:
+            return None
+        if unready:
+            self._log.error("giving up: files are still being written", files=unready)
+        return 1 if unready or self._tally.failed else 0
+
+    def _idle(self) -> bool:
+        """Everything that was there has been seen, converted and disposed of. The order of the questions matters:
+        a file leaves discovery before it is queued, and is queued before it is due for disposal."""
+        parts = self._parts
+        return (
+            all(discovery.left is not None for discovery in parts.discoveries)
+            and parts.dispatcher.idle()
+            and parts.janitor.idle()
+        )
+
+    def _sick(self) -> bool:
+        return any(health.sick for health in self._parts.health.values())
+
+    def _raise_if_broken(self) -> None:
+        if self._crash is not None:
+            if isinstance(self._crash, ConvertdError):
+                raise self._crash
+            raise FatalError(f"a part of convertd died: {self._crash!r}", "Nothing is lost; start it again.")
+        if not self._parts.writer_alive():
+            raise FatalError("the job table's writer died", "Nothing is lost; start it again.")
+        for thread in self._threads:
+            if not thread.is_alive():
+                raise FatalError(f"{thread.name} ended by itself", "Nothing is lost; start it again.")
+
+    # -- stop --------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Let running conversions end within the deadline, then kill them; give their jobs back either way."""
+        parts = self._parts
+        parts.stop_discovery.set()
+        parts.dispatcher.stop()
+        parts.stop_slots.set()
+        parts.janitor.stop()
+        self._join(DRAIN_SECONDS, until=lambda: self._stops > 1)
+        parts.halt.set()
+        parts.pool.kill()
+        self._join(STOP_AT_ONCE_SECONDS, until=lambda: False)
+        parts.control.close()
+        with suppress(EnvironmentProblem):  # a full disk: the next start recovers them, counted as interrupted
+            parts.jobs.release_all()
+        parts.pool.close()
+
+    def _join(self, seconds: float, until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        waiting = [thread for thread in self._threads if thread.name != "control"]
+        for thread in waiting:
+            while thread.is_alive() and time.monotonic() < deadline and not until():
+                thread.join(0.05)

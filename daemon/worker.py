@@ -1,0 +1,204 @@
+"""One worker: takes a job, runs the pipeline, judges the error, records the end.
+
+Every way a job can end is one branch of `Worker._work`; sick surroundings give it back untouched. A job that cannot
+be recorded because the state's disk is sick is held until it can be; should the daemon die meanwhile, it is done again.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from threading import Event
+
+from daemon.config import Retry
+from daemon.dispatch import SUSPECT_AFTER_INTERRUPTIONS, Dispatcher
+from daemon.disposal import Janitor
+from daemon.errors import (
+    DocumentError,
+    EnvironmentProblem,
+    Kind,
+    SourceChanged,
+    SourceVanished,
+    Stopped,
+    TransientError,
+)
+from daemon.health import Health
+from daemon.jobs import JobTable
+from daemon.logs import Log
+from daemon.model import Job, State, display
+from daemon.naming import output_name
+from daemon.pipeline import Outcome, Pipeline, Route
+from daemon.results import ERROR, error_file
+
+ALONE_INTERRUPTIONS_ALLOWED = 3
+RECORD_AGAIN_SECONDS = 1.0
+
+
+class Worker:
+    """Runs jobs until the dispatcher stops. Many run side by side, each in a thread of its own.
+
+    `run` returns at a stop and raises FatalError where the job table is lost; a job held then is redone at the next
+    start. `halt` ends the waiting for a sick disk.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        health: Mapping[str, Health],
+        jobs: JobTable,
+        dispatcher: Dispatcher,
+        pipeline: Pipeline,
+        janitor: Janitor,
+        retry: Retry,
+        retry_command: Sequence[str],
+        ended: Callable[[State], None],
+        halt: Event,
+        log: Log,
+        clock: Callable[[], float],
+    ) -> None:
+        self._routes = routes
+        self._health = health
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._pipeline = pipeline
+        self._janitor = janitor
+        self._retry = retry
+        self._retry_command = retry_command
+        self._ended = ended
+        self._halt = halt
+        self._log = log
+        self._clock = clock
+
+    def run(self) -> None:
+        """Work until stopped."""
+        while (job := self._dispatcher.take()) is not None:
+            try:
+                self._work(self._routes[job.watch], job)
+            except EnvironmentProblem as problem:
+                self._health[job.watch].fell_ill(problem)
+                self._release(job)
+
+    def _work(self, route: Route, job: Job) -> None:
+        try:
+            self._refuse_killer(job)
+            self._jobs.start(job)
+            outcome = self._pipeline.run(route, job)
+        except Stopped:
+            self._release(job)
+        except SourceChanged:
+            route.source.recheck(job.source)
+            self._end(job, State.SUPERSEDED)
+        except SourceVanished:
+            self._vanished(job)
+        except DocumentError as error:
+            self._fail(route, job, error)
+        except TransientError as error:
+            self._failed_attempt(route, job, error)
+        except EnvironmentProblem:
+            raise
+        except Exception as error:
+            self._log.error("internal error", **_about(job), error=repr(error), exception=traceback.format_exc())
+            self._failed_attempt(route, job, TransientError(Kind.INTERNAL, f"convertd failed: {error!r}"))
+        else:
+            self._succeed(route, job, outcome)
+
+    def _refuse_killer(self, job: Job) -> None:
+        if job.interruptions >= SUSPECT_AFTER_INTERRUPTIONS + ALONE_INTERRUPTIONS_ALLOWED:
+            raise DocumentError(
+                Kind.CRASHED, f"convertd died {job.interruptions} times while it was converting this document"
+            )
+
+    # -- the ends of a job -------------------------------------------------------------------------------------
+
+    def _succeed(self, route: Route, job: Job, outcome: Outcome) -> None:
+        if outcome.conversion is None:
+            if outcome.state is None:
+                self._record(lambda: self._jobs.fold(job))
+                self._dispatcher.done(job)
+            else:
+                self._end(job, outcome.state)
+            return
+        conversion, dispose = outcome.conversion, route.watch.on_success.action != "keep"
+        self._record(lambda: self._jobs.complete(job, conversion, outcome.output, dispose=dispose))
+        if dispose:
+            self._janitor.add(job, route.watch.on_success)
+        self._ended(State.COMPLETED)
+        self._dispatcher.done(job)
+        self._log.info(
+            "converted",
+            **_about(job),
+            engine=conversion.engine,
+            seconds=round(conversion.convert_seconds, 3),
+            output=outcome.output,
+        )
+
+    def _failed_attempt(self, route: Route, job: Job, error: TransientError) -> None:
+        if self._health[job.watch].blames_environment(error.size_bytes):
+            self._release(job)
+        elif job.attempts + 1 >= self._retry.attempts:
+            self._fail(route, job, error)
+        else:
+            backoff = self._retry.backoff_seconds
+            seconds = backoff[min(job.attempts, len(backoff) - 1)] if backoff else 0.0
+            not_before = self._clock() + seconds * random.uniform(1.0, 1.1)  # noqa: S311 (spreads load only)
+            self._record(lambda: self._jobs.back_off(job, error, not_before))
+            self._log.warning("attempt failed", **_about(job), error=error.message, again_in_seconds=seconds)
+            self._dispatcher.give_back(replace(job, attempts=job.attempts + 1), not_before)
+
+    def _fail(self, route: Route, job: Job, error: DocumentError | TransientError) -> None:
+        if not self._jobs.is_current(job):
+            self._end(job, State.SUPERSEDED)
+            return
+        if self._jobs.has_output(job):
+            error.message += "; the output of an earlier version is kept"
+        attempts = job.attempts + 1
+        content = error_file(job, error, attempts=attempts, failed_at=self._clock(), retry=self._retry_command)
+        try:
+            route.sink.publish(output_name(job.source), {ERROR: content})
+        except TransientError as unwritten:
+            if self._health[job.watch].blames_environment(unwritten.size_bytes):
+                self._release(job)
+                return
+            self._log.error("error file not written", **_about(job), error=unwritten.message)
+        dispose = route.watch.on_failure.action != "keep"
+        self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose))
+        if dispose:
+            self._janitor.add(job, route.watch.on_failure)
+        self._ended(State.FAILED)
+        self._dispatcher.done(job)
+        self._log.warning("failed", **_about(job), kind=error.kind.value, error=error.message, hint=error.hint)
+
+    def _vanished(self, job: Job) -> None:
+        """A missing folder makes every document in it look gone: ask the watch's probe before believing it."""
+        if self._health[job.watch].blames_environment():
+            self._release(job)
+        else:
+            self._end(job, State.VANISHED)
+
+    def _end(self, job: Job, state: State) -> None:
+        self._record(lambda: self._jobs.end(job, state))
+        self._ended(state)
+        self._dispatcher.done(job)
+        self._log.info(state.value, **_about(job))
+
+    def _release(self, job: Job) -> None:
+        self._record(lambda: self._jobs.release(job))
+        self._dispatcher.give_back(job)
+
+    def _record(self, write: Callable[[], object]) -> None:
+        """Write to the job table, however long its disk is sick; a halt leaves the job to the next start."""
+        while True:
+            try:
+                write()
+                return
+            except EnvironmentProblem as problem:
+                for health in self._health.values():
+                    health.fell_ill(problem)
+                if self._halt.wait(RECORD_AGAIN_SECONDS):
+                    return
+
+
+def _about(job: Job) -> dict[str, object]:
+    return {"job": job.id, "watch": job.watch, "source": display(job.source)}

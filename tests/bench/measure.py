@@ -1,0 +1,33 @@
+"""What the benchmarks share: percentiles, memory of processes, documents to work on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def private_bytes(pid: int) -> int:
+    """RssAnon plus RssShmem of a process: what it holds for itself."""
+    kilobytes = 0
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(("RssAnon:", "RssShmem:")):
+            kilobytes += int(line.split()[1])
+    return kilobytes * 1024
+
+
+def corpus_documents(corpus: Path, *, without: Sequence[str] = ()) -> list[Path]:
+    """The documents of a corpus folder, sorted, but for the sets (first folders) named."""
+    found = []
+    for folder, _, names in os.walk(corpus):
+        relative = Path(folder).relative_to(corpus)
+        if relative.parts and relative.parts[0] in without:
+            continue
+        found += [Path(folder) / name for name in names]
+    return sorted(found)

@@ -1,0 +1,75 @@
+"""Imports point down, and what must stay light stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT, environment
+
+LAYERS = (
+    {"errors", "faults"},
+    {"model", "schema", "logs", "overlaps", "seccomp", "globs"},
+    {"values", "files", "statedir", "sandbox", "turnstile"},
+    {"tables", "converters"},
+    {"settings"},
+    {"config", "naming", "results", "db", "keeper"},
+    {"sources", "sinks", "jobs", "queries", "pool", "dispatch"},
+    {"health", "disposal", "pipeline", "operations", "control"},
+    {"discovery", "worker"},
+    {"supervisor"},
+    {"app"},
+    {"cli"},
+    {"__main__"},
+)
+HEAVY = {"msgspec", "structlog", "rich", "boto3", "watchfiles", "liteparse", "xberg", "undoc", "html_to_markdown"}
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "daemon").rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(ROOT / "daemon").parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The top-level units of the project that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("daemon.")}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    level = {unit: number for number, layer in enumerate(LAYERS) for unit in layer}
+    unit = unit_of(path)
+    if unit == "__init__":
+        return
+    assert unit in level, f"{unit} has no place in the layers"
+    for imported in imports_of(path) - {unit, "__version__"}:
+        assert level[imported] < level[unit], f"{unit} imports {imported}, which stands no lower"
+
+
+def test_only_db_imports_apsw() -> None:
+    importers = [path.name for path in modules() if "import apsw" in path.read_text()]
+    assert importers == ["db.py"]
+
+
+def test_status_imports_nothing_heavy() -> None:
+    code = "import sys; from daemon.cli import cli; cli.get_command(None, 'status'); print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=ROOT, check=True
+    )
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert loaded & HEAVY == set()

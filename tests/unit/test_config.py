@@ -1,0 +1,293 @@
+"""The configuration: defaults, units, rules, and a line for every mistake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon import config as configuration
+from daemon.config import Config, Limits, Log, Ocr, Retry, Watch
+from daemon.errors import ConfigError
+from daemon.model import Disposal
+
+ROOT = Path(__file__).parents[2]
+WATCH = '[[watch]]\nname = "a"\nsource = "in"\nsink = "out"\n'
+
+
+def load(folder: Path, text: str) -> Config:
+    path = folder / "convertd.toml"
+    path.write_text(text)
+    return configuration.load(str(path))
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        load(folder, text)
+    assert raised.value.exit_code == 2
+    assert all(line.isprintable() for line in raised.value.mistakes)
+    return raised.value.mistakes
+
+
+def one_mistake(folder: Path, text: str) -> str:
+    lines = mistakes(folder, text)
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+# -- what a file without mistakes becomes ------------------------------------------------------------------------------
+
+
+def test_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, WATCH)
+    assert config == Config(
+        path=f"{tmp_path}/convertd.toml",
+        state_dir=f"{tmp_path}/state",
+        workers=len(os.sched_getaffinity(0)),
+        limits=Limits(512 << 20, 512 << 20, 100 << 20, 300.0, 2 << 30),
+        retry=Retry(3, (5.0, 10.0, 20.0)),
+        uploads_concurrency=5,
+        ocr=Ocr("auto", ("eng",), None),
+        engines={},
+        log=Log("info", "auto"),
+        watches=(
+            Watch(
+                name="a",
+                source=f"{tmp_path}/in",
+                sink=f"{tmp_path}/out",
+                include=("**/*",),
+                exclude=(),
+                priority=5,
+                formats=("md", "json"),
+                on_success=Disposal("keep"),
+                on_failure=Disposal("keep"),
+                poll_interval_seconds=30.0,
+                rescan_interval_seconds=600.0,
+                settle_seconds=0.02,
+                batch="none",
+            ),
+        ),
+    )
+
+
+def test_every_key(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+        state_dir = "/var/lib/convertd"
+        workers = 7
+        limits.file_size = "1.5GB"
+        limits.in_flight = 1048576
+        limits.spool_above = "1 kib"
+        limits.convert_time = 90
+        limits.converter_memory = "1GiB"
+        retry = { attempts = 1, backoff = ["0s", 0.5, "1h", "0s"] }
+        uploads = { concurrency = 9 }
+        ocr = { mode = "always", languages = ["deu", "chi_sim", "script/Latin"], tessdata_dir = "data" }
+        engines = { pdf = ["xberg", "my.package:Engine"], html = ["html-to-markdown"] }
+        log = { level = "debug", format = "json" }
+        metrics = {}
+        notify = {}
+        [[watch]]
+        name = "A-1_b.c"
+        source = "/srv/in"
+        sink = "x/../out"
+        include = ["*.pdf", "in/"]
+        exclude = ["**/a{b,c}"]
+        priority = 10
+        formats = ["md"]
+        on_success = "move:done"
+        on_failure = "move: /srv/bad"
+        poll_interval = "1d"
+        rescan_interval = "100ms"
+        settle = 0
+        batch = "none"
+        [watch.s3]
+        [[watch]]
+        name = "second"
+        source = "second"
+        sink = "second.out"
+        on_success = "delete"
+        """,
+    )
+    assert config.state_dir == "/var/lib/convertd"
+    assert config.workers == 7
+    assert config.limits == Limits(1_500_000_000, 1 << 20, 1 << 10, 90.0, 1 << 30)
+    assert config.retry == Retry(1, (0.0, 0.5, 3600.0, 0.0))
+    assert config.uploads_concurrency == 9
+    assert config.ocr == Ocr("always", ("deu", "chi_sim", "script/Latin"), f"{tmp_path}/data")
+    assert config.engines == {"pdf": ("xberg", "my.package:Engine"), "html": ("html-to-markdown",)}
+    assert config.log == Log("debug", "json")
+    first, second = config.watches
+    assert first == Watch(
+        "A-1_b.c",
+        "/srv/in",
+        f"{tmp_path}/out",
+        ("*.pdf", "in/"),
+        ("**/a{b,c}",),
+        10,
+        ("md",),
+        Disposal("move", f"{tmp_path}/done"),
+        Disposal("move", "/srv/bad"),
+        86400.0,
+        0.1,
+        0.0,
+        "none",
+    )
+    assert second.on_success == Disposal("delete")
+
+
+def test_the_example_says_what_the_defaults_are(tmp_path: Path) -> None:
+    example = load(tmp_path, (ROOT / "config.example.toml").read_text())
+    bare = load(tmp_path, '[[watch]]\nname = "inbox"\nsource = "inbox"\nsink = "outbox"\n')
+    assert example == bare
+    assert configuration.load(str(ROOT / "config.example.toml")).state_dir == str(ROOT / "state")
+
+
+def test_the_commented_lines_of_the_example_work_too(tmp_path: Path) -> None:
+    text = (ROOT / "config.example.toml").read_text()
+    optional = [line for line in text.splitlines() if line.startswith("# ") and " = " in line]
+    assert len(optional) == 2
+    for line in optional:
+        text = text.replace(line, line.removeprefix("# "))
+    config = load(tmp_path, text)
+    assert config.ocr.tessdata_dir == "/usr/share/tesseract-ocr/5/tessdata"
+    assert config.engines == {"pdf": ("liteparse", "xberg", "pypdfium2")}
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + WATCH.replace("\n", "\r\n").encode())
+    assert configuration.load(str(path)).watches[0].name == "a"
+
+
+def test_spool_above_is_at_most_in_flight_by_default(tmp_path: Path) -> None:
+    limits = load(tmp_path, 'limits.in_flight = "1MiB"\n' + WATCH).limits
+    assert limits.spool_above_bytes == limits.in_flight_bytes == 1 << 20
+
+
+# -- what is not supported yet -----------------------------------------------------------------------------------------
+
+
+def test_a_later_version_only_lifts_the_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text('[[watch]]\nname = "a"\nsource = "s3://b/in/"\nsink = "out"\non_success = "move:s3://b/done/"\n')
+    watch = configuration.load(str(path), unsupported={"sqs"}).watches[0]
+    assert watch.source == "s3://b/in/"
+    assert watch.on_success == Disposal("move", "s3://b/done/")
+    path.write_text('[[watch]]\nname = "a"\nsource = 4\nsink = "out"\n')
+    with pytest.raises(ConfigError, match=r'allowed: a folder or "s3://…"$'):
+        configuration.load(str(path), unsupported={"sqs"})
+
+
+# -- without a file, and which file ------------------------------------------------------------------------------------
+
+
+def test_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = configuration.for_folders("in", "out", "/srv/state")
+    bare = load(tmp_path, 'state_dir = "/srv/state"\n' + WATCH.replace('"a"', f'"{config.watches[0].name}"'))
+    assert config.path is None
+    assert (config.state_dir, config.watches, config.limits) == (bare.state_dir, bare.watches, bare.limits)
+
+
+def test_another_pair_of_folders_is_another_watch(tmp_path: Path) -> None:
+    names = {
+        configuration.for_folders(f"{tmp_path}/{source}", f"{tmp_path}/{sink}", f"{tmp_path}/state").watches[0].name
+        for source, sink in (("a", "b"), ("a", "b"), ("a", "c"), ("c", "b"))
+    }
+    assert len(names) == 3, "the same pair keeps its name, and no other pair shares its history"
+
+
+def test_two_folders_with_mistakes_are_named_as_the_command_does(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        configuration.for_folders(f"{tmp_path}/in", f"{tmp_path}/in/out", f"{tmp_path}/in/state")
+    assert [line.split(", ")[0] for line in raised.value.mistakes] == [
+        f'OUTBOX: found "{tmp_path}/in/out"',
+        f'--state-dir: found "{tmp_path}/in/state"',
+    ]
+    assert f'which lies in INBOX "{tmp_path}/in"' in raised.value.mistakes[0]
+    with pytest.raises(ConfigError, match=r'INBOX: found "s3://b/"; s3:// is not supported by this version'):
+        configuration.for_folders("s3://b/", f"{tmp_path}/out", f"{tmp_path}/state")
+
+
+def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    assert configuration.for_folders(odd, f"{tmp_path}/out", f"{tmp_path}/state").watches[0].source == odd
+    with pytest.raises(ConfigError) as raised:
+        configuration.for_folders(odd, odd, f"{tmp_path}/state")
+    assert raised.value.message.isprintable()
+
+
+def test_without_any_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = configuration.defaults()
+    assert config.watches == ()
+    assert config.state_dir == f"{tmp_path}/.convertd"
+
+
+def test_which_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.toml").touch()
+    (tmp_path / "y.toml").touch()
+    system = configuration.find(None, {})
+    assert system in (None, "/etc/convertd/config.toml")
+    (tmp_path / "convertd.toml").touch()
+    assert configuration.find(None, {"CONVERTD_CONFIG": ""}) == f"{tmp_path}/convertd.toml"
+    assert configuration.find(None, {"CONVERTD_CONFIG": "y.toml"}) == f"{tmp_path}/y.toml"
+    assert configuration.find("x.toml", {"CONVERTD_CONFIG": "y.toml"}) == f"{tmp_path}/x.toml"
+    with pytest.raises(ConfigError, match='--config: found "none", which does not exist'):
+        configuration.find("none", {})
+    with pytest.raises(ConfigError, match=r'\$CONVERTD_CONFIG: found "none", which does not exist'):
+        configuration.find(None, {"CONVERTD_CONFIG": "none"})
+
+
+# -- what only others know ---------------------------------------------------------------------------------------------
+
+
+def test_languages_that_are_not_installed(tmp_path: Path) -> None:
+    config = load(tmp_path, 'ocr.languages = ["eng", "den"]\n' + WATCH)
+    assert configuration.check_languages(config, {"eng", "den"}) == []
+    assert configuration.check_languages(config, {"eng", "deu"}) == [
+        'ocr.languages[1]: found "den", not installed in this environment; allowed: deu, eng; '
+        "for another, set ocr.tessdata_dir to a folder with its .traineddata"
+    ]
+
+
+def test_engines_that_do_not_exist(tmp_path: Path) -> None:
+    config = load(tmp_path, 'engines = { pdf = ["xberk", "any.where:Engine"], pdx = ["xberg"] }\n' + WATCH)
+    assert configuration.check_engines(config, {"xberg", "xberk"}, {"pdf", "pdx"}) == []
+    assert configuration.check_engines(config, {"xberg", "text"}, {"pdf", "html"}) == [
+        'engines.pdf[0]: found "xberk"; allowed: text, xberg or package.module:Class (did you mean "xberg"?)',
+        'engines.pdx: found an unknown kind of document; allowed: html, pdf (did you mean "pdf"?)',
+    ]
+
+
+def test_checks_of_others_are_reported_together_with_the_file_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text('workers = -1\nocr.languages = ["xyz"]\n' + WATCH)
+    with pytest.raises(ConfigError) as raised:
+        configuration.load(str(path), checks=[lambda config: configuration.check_languages(config, {"eng"})])
+    assert [line.split(":")[0] for line in raised.value.mistakes] == ["workers", "ocr.languages[0]"]
+
+
+def test_reading_a_configuration_imports_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "convertd.toml").write_text(WATCH)
+    program = (
+        "import sys; before = set(sys.modules)\n"
+        "from daemon import config; config.load('convertd.toml')\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - set(sys.stdlib_module_names) - {'daemon'}))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[]"

@@ -1,0 +1,314 @@
+"""Every mistake a configuration can have gives one line: key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from daemon import config as configuration
+from daemon.errors import ConfigError
+from tests.unit.test_config import WATCH, load, mistakes, one_mistake
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("workers = -1", "workers: found -1; allowed: a whole number from 0 to 1024"),
+        ("workers = true", "workers: found true; allowed: a whole number from 0 to 1024"),
+        ('workers = "4"', 'workers: found "4"; allowed: a whole number from 0 to 1024'),
+        ("workers = 2.0", "workers: found 2.0; allowed: a whole number"),
+        ('state_dir = ""', 'state_dir: found ""; allowed: a folder'),
+        ('state_dir = "~/state"', 'state_dir: found "~/state"; ~ is not expanded here: write the path out; allowed'),
+        ('state_dir = "s3://x"', 'state_dir: found "s3://x"; s3:// is not understood here; allowed: a folder'),
+        (r'state_dir = "a\u0000b"', r'state_dir: found "a\u0000b"; allowed: a folder'),
+        (
+            'limits.file_size = "512M"',
+            'limits.file_size: found "512M"; allowed: a size: a number of bytes, or one with',
+        ),
+        ("limits.file_size = 0", "limits.file_size: found 0; allowed: a size"),
+        ("limits.file_size = nan", "limits.file_size: found NaN; allowed: a size"),
+        ('limits.file_size = "-1MiB"', 'limits.file_size: found "-1MiB"; allowed: a size'),
+        ('limits.file_size = "1 000MiB"', "limits.file_size: found"),
+        (
+            'limits.converter_memory = "1023MiB"',
+            'limits.converter_memory: found "1023MiB"; allowed: a size of at least 1GiB',
+        ),
+        (
+            'limits.spool_above = "513MiB"',
+            'limits.spool_above: found "513MiB"; allowed: at most limits.in_flight, which is 512MiB',
+        ),
+        (
+            'limits.convert_time = "0s"',
+            'limits.convert_time: found "0s"; allowed: a time from 100ms to 1d: a number of seconds',
+        ),
+        ('limits.convert_time = "5min"', 'limits.convert_time: found "5min"; allowed: a time'),
+        ("limits.convert_time = true", "limits.convert_time: found true; allowed: a time"),
+        ("limits.convert_time = inf", "limits.convert_time: found Infinity; allowed: a time"),
+        ("limits.convert_time = 00:05:00", 'limits.convert_time: found "00:05:00"; allowed: a time'),
+        ("retry.attempts = 0", "retry.attempts: found 0; allowed: a whole number from 1 to 100"),
+        ("retry.backoff = []", "retry.backoff: found []; allowed: a list of times, at least one"),
+        ('retry.backoff = "5s"', 'retry.backoff: found "5s"; allowed: a list of times'),
+        ('retry.backoff = ["5s", "x"]', 'retry.backoff[1]: found "x"; allowed: a time from 0s to 1d'),
+        ("uploads.concurrency = 0", "uploads.concurrency: found 0; allowed: a whole number from 1"),
+        ('ocr.mode = "on"', 'ocr.mode: found "on"; allowed: "auto", "off", "always"'),
+        ("ocr.languages = []", "ocr.languages: found []; allowed: a list of languages, at least one"),
+        ('ocr.languages = ["eng+deu"]', 'ocr.languages[0]: found "eng+deu"; one language an entry; allowed'),
+        ('ocr.languages = ["eng", "eng"]', 'ocr.languages[1]: found "eng" again; allowed: each of them once'),
+        ('ocr.languages = ["../eng"]', 'ocr.languages[0]: found "../eng"; allowed: the name of a Tesseract language'),
+        ('engines.pdf = "xberg"', 'engines.pdf: found "xberg"; allowed: a list of engines, at least one'),
+        ('engines.pdf = ["x y"]', 'engines.pdf[0]: found "x y"; allowed: the name of an engine'),
+        ('log.level = "INFO"', 'log.level: found "INFO"; allowed: "debug", "info", "warning", "error"'),
+        ('log.format = "text"', 'log.format: found "text"; allowed: "auto", "json", "console"'),
+        ("log = 3", "log: found 3; allowed: a table: [log]"),
+        ('metrics.listen = "127.0.0.1:9464"', "metrics: found listen; not supported by this version; allowed: no such"),
+        (
+            'notify.webhook = "https://x"',
+            "notify: found webhook; not supported by this version; allowed: no such table",
+        ),
+        ("worker = 4", "worker: found an unknown key; allowed: engines, limits, log"),
+        ("limits.file_sise = 4", "limits.file_sise: found an unknown key; allowed: convert_time, converter_memory"),
+        ('"we\\nird key" = 4', r'"we\nird key": found an unknown key; allowed'),
+    ],
+)
+def test_mistakes_at_the_top(tmp_path: Path, text: str, line: str) -> None:
+    assert one_mistake(tmp_path, f"{text}\n{WATCH}").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("priority = 11", "watch[0].priority: found 11; allowed: a whole number from 1 to 10"),
+        ("include = []", "watch[0].include: found []; allowed: a list of globs, at least one"),
+        ('include = "*.pdf"', 'watch[0].include: found "*.pdf"; allowed: a list of globs, at least one'),
+        ('include = ["*", "/x"]', 'watch[0].include[1]: found "/x"; allowed: a glob relative to the source'),
+        ("exclude = [4]", "watch[0].exclude[0]: found 4; allowed: a glob"),
+        (
+            'formats = ["json"]',
+            'watch[0].formats: found ["json"]; "md" is always written; allowed: ["md"] or ["md", "json"]',
+        ),
+        ('formats = ["md", "html"]', 'watch[0].formats[1]: found "html"; allowed: "md", "json"'),
+        ('on_success = "archive"', 'watch[0].on_success: found "archive"; allowed: "keep", "delete" or "move:DIR"'),
+        (
+            'on_success = "move:"',
+            'watch[0].on_success: found "move:"; allowed: "keep", "delete" or "move:DIR" where DIR is a folder',
+        ),
+        (
+            'on_success = "move:s3://b/"',
+            'watch[0].on_success: found "move:s3://b/"; s3:// is not supported by this version; allowed',
+        ),
+        ('on_failure = "delete"', 'watch[0].on_failure: found "delete"; allowed: "keep" or "move:DIR"'),
+        ('poll_interval = "0s"', 'watch[0].poll_interval: found "0s"; allowed: a time from 100ms to 1d'),
+        ('rescan_interval = "2d"', 'watch[0].rescan_interval: found "2d"; allowed: a time from 100ms to 1d'),
+        ('settle = "2h"', 'watch[0].settle: found "2h"; allowed: a time from 0s to 1h'),
+        ('batch = "folder"', 'watch[0].batch: found "folder"; allowed: "none", "subfolder"'),
+        (
+            'batch = "subfolder"',
+            'watch[0].batch: found "subfolder"; batches are not supported by this version; allowed: "none"',
+        ),
+        ('s3.region = "x"', "watch[0].s3: found region; not supported by this version; allowed: no such table"),
+        (
+            'prefix = "s3://b/"',
+            "watch[0].prefix: found a key for sqs:// sources; sqs:// is not supported by this version",
+        ),
+        ("onsuccess = 1", "watch[0].onsuccess: found an unknown key; allowed: batch, exclude, formats"),
+    ],
+)
+def test_mistakes_in_a_watch(tmp_path: Path, text: str, line: str) -> None:
+    assert one_mistake(tmp_path, f"{WATCH}{text}\n").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('name = "a b"\nsource = "in"\nsink = "out"', 'watch[0].name: found "a b"; allowed: a name of letters'),
+        ('source = "in"\nsink = "out"', "watch[0].name: found nothing; allowed: a name of letters"),
+        ('name = "a"\nsource = "in"', "watch[0].sink: found nothing; allowed: a folder"),
+        ('name = "a"\nsink = "out"', "watch[0].source: found nothing; allowed: a folder"),
+        ('name = "a"\nsource = 4\nsink = "out"', "watch[0].source: found 4; allowed: a folder"),
+        (
+            'name = "a"\nsource = "s3://bucket/in/"\nsink = "out"',
+            'watch[0].source: found "s3://bucket/in/"; s3:// is not supported by this version; allowed: a folder',
+        ),
+        (
+            'name = "a"\nsource = "sqs://queue"\nsink = "out"',
+            'watch[0].source: found "sqs://queue"; sqs:// is not supported by this version; allowed: a folder',
+        ),
+        (
+            'name = "a"\nsource = "in"\nsink = "sqs://queue"',
+            'watch[0].sink: found "sqs://queue"; sqs:// is not understood here; allowed: a folder',
+        ),
+        (
+            'name = "a"\nsource = "file:///in"\nsink = "out"',
+            'watch[0].source: found "file:///in"; file:// is not understood here; allowed: a folder',
+        ),
+        (
+            'name = "a"\nsource = "convertd.toml"\nsink = "out"',
+            'watch[0].source: found "convertd.toml"; it is a file; allowed: a folder',
+        ),
+    ],
+)
+def test_mistakes_in_what_a_watch_must_have(tmp_path: Path, text: str, line: str) -> None:
+    assert one_mistake(tmp_path, f"[[watch]]\n{text}\n").startswith(line)
+
+
+def test_an_unknown_key_that_is_nearly_right(tmp_path: Path) -> None:
+    assert one_mistake(tmp_path, f"worker = 4\n{WATCH}").endswith('(did you mean "workers"?)')
+    assert one_mistake(tmp_path, f"{WATCH}On_Sucess = 4\n").endswith('(did you mean "on_success"?)')
+    assert not one_mistake(tmp_path, f"{WATCH}colour = 4\n").endswith("?)")
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    lines = mistakes(
+        tmp_path,
+        'workers = -1\nlimits.file_size = "x"\nfoo = 1\n[[watch]]\nname = "a"\nsource = "in"\nsink = "in/out"\n'
+        "[[watch]]\npriority = 0\nbar = 2\n",
+    )
+    keys = {line.split(": ")[0] for line in lines}
+    assert keys == {
+        "workers",
+        "limits.file_size",
+        "foo",
+        "watch[0].sink",
+        "watch[1].name",
+        "watch[1].source",
+        "watch[1].sink",
+        "watch[1].priority",
+        "watch[1].bar",
+    }
+    assert len(lines) == len(keys)
+
+
+def test_a_value_is_not_measured_by_a_mistaken_one(tmp_path: Path) -> None:
+    line = one_mistake(tmp_path, f'limits = {{ in_flight = "lots", spool_above = "600MiB" }}\n{WATCH}')
+    assert line.startswith('limits.in_flight: found "lots"')
+
+
+@pytest.mark.parametrize("text", ["", "watch = []"])
+def test_no_watch(tmp_path: Path, text: str) -> None:
+    assert one_mistake(tmp_path, text).startswith("watch: found nothing; allowed: at least one [[watch]]")
+
+
+def test_single_brackets(tmp_path: Path) -> None:
+    assert one_mistake(tmp_path, '[watch]\nname = "a"\n').endswith("allowed: tables with double brackets: [[watch]]")
+
+
+def test_a_long_value_is_shortened_and_a_control_character_shown(tmp_path: Path) -> None:
+    line = one_mistake(tmp_path, f'{WATCH}priority = "{"x" * 5000}"\n')
+    assert len(line) < 300
+    assert r"\u202e" in one_mistake(tmp_path, WATCH + 'priority = "\u202e"\n')
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"workers = 1\nworkers 2\n", "line 2: found a syntax error (Expected '=' after a key in a key/value pair)"),
+        (b'a = 1\nb = "x', "line 2: found a syntax error (Unterminated string)"),
+        (b"a = 1\n\nb = '\xff'\n", "line 3: found bytes that are not UTF-8"),
+        (b"a = " + b"9" * 5000, "found a syntax error"),
+        (b"a = " + b"[" * 5000, "line 1: found values nested too deeply"),
+        (b"a = 0x" + b"f" * 5000 + b"\n", "a: found an unknown key"),
+        (b"workers = 0x" + b"f" * 5000 + b"\n" + WATCH.encode(), "workers: found an enormous number"),
+        (b"#" * (2 << 20), "found more than 1MiB"),
+    ],
+)
+def test_files_that_are_no_toml(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as raised:
+        configuration.load(str(path))
+    assert expected in raised.value.mistakes[0]
+    assert all(line.isprintable() for line in raised.value.mistakes)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file")):
+        with pytest.raises(ConfigError, match=f"{path}: cannot be read: {reason}"):
+            configuration.load(str(path))
+
+
+# -- folders in one another --------------------------------------------------------------------------------------------
+
+
+def watches(*lines: str) -> str:
+    return "\n".join(f'[[watch]]\nname = "w{number}"\n{line}' for number, line in enumerate(lines))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "relation"),
+    [
+        (watches("source='d'\nsink='d'"), "watch[0].sink", "the same folder as watch[0].source"),
+        (watches("source='d'\nsink='d/out'"), "watch[0].sink", "which lies in watch[0].source"),
+        (watches("source='d/in'\nsink='d'"), "watch[0].sink", "which holds watch[0].source"),
+        (watches("source='d'\nsink='link/out'"), "watch[0].sink", "which lies in watch[0].source"),
+        (watches("source='link/in'\nsink='d'"), "watch[0].sink", "which holds watch[0].source"),
+        (watches("source='a'\nsink='b'", "source='c'\nsink='b'"), "watch[1].sink", "the same folder as watch[0].sink"),
+        (watches("source='a'\nsink='b/x'", "source='c'\nsink='b'"), "watch[1].sink", "which holds watch[0].sink"),
+        (
+            watches("source='a'\nsink='d'", "source='c'\nsink='link'"),
+            "watch[1].sink",
+            "the same folder as watch[0].sink",
+        ),
+        (watches("source='a'\nsink='b/in'", "source='b'\nsink='c'"), "watch[0].sink", "which lies in watch[1].source"),
+        (watches("source='a'\nsink='b'", "source='b/in'\nsink='c'"), "watch[0].sink", "which holds watch[1].source"),
+        (
+            watches("source='a'\nsink='b'\non_success='move:a/x'"),
+            "watch[0].on_success",
+            "which lies in watch[0].source",
+        ),
+        (watches("source='a/in'\nsink='b'\non_failure='move:a'"), "watch[0].on_failure", "which holds watch[0].source"),
+        (watches("source='a'\nsink='b'\non_success='move:b/x'"), "watch[0].on_success", "which lies in watch[0].sink"),
+        (
+            watches("source='a'\nsink='b'", "source='c'\nsink='e'\non_failure='move:a'"),
+            "watch[1].on_failure",
+            "the same folder as watch[0].source",
+        ),
+        ("state_dir='a/state'\n" + watches("source='a'\nsink='b'"), "state_dir", "which lies in watch[0].source"),
+        ("state_dir='b'\n" + watches("source='a'\nsink='b'"), "state_dir", "the same folder as watch[0].sink"),
+        ("state_dir='a'\n" + watches("source='a/in'\nsink='b'"), "state_dir", "which holds watch[0].source"),
+        (
+            "state_dir='x'\n" + watches("source='a'\nsink='b'\non_success='move:x/y'"),
+            "state_dir",
+            "which holds watch[0].on_success",
+        ),
+        (
+            watches("source='a'\nsink='b'", "source='a/x'\nsink='c'\non_success='delete'"),
+            "watch[1].source",
+            "which lies in watch[0].source",
+        ),
+        (
+            watches("source='a'\nsink='b'\non_failure='move:e'", "source='a'\nsink='c'"),
+            "watch[1].source",
+            "the same folder as watch[0].source",
+        ),
+    ],
+)
+def test_folders_that_may_not_overlap(tmp_path: Path, text: str, key: str, relation: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    line = one_mistake(tmp_path, text)
+    assert line.startswith(f'{key}: found "{tmp_path}')
+    assert relation in line
+    assert "; allowed: " in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        watches("source='a'\nsink='b'", "source='a'\nsink='c'"),
+        watches("source='a'\nsink='b'", "source='a/x'\nsink='c'"),
+        watches("source='a'\nsink='ab'", "source='abc'\nsink='abcd'"),
+        watches(
+            "source='a'\nsink='b'\non_success='move:c'\non_failure='move:c/bad'",
+            "source='e'\nsink='f'\non_success='move:c'",
+        ),
+    ],
+)
+def test_folders_that_may_overlap(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text).watches
+
+
+def test_two_watches_of_one_name(tmp_path: Path) -> None:
+    text = WATCH + WATCH.replace('"in"', '"in2"').replace('"out"', '"out2"')
+    line = one_mistake(tmp_path, text)
+    assert line == 'watch[1].name: found "a", the name of watch[0]; allowed: a name that no other watch has'

@@ -1,0 +1,151 @@
+"""Output names: injective over everything a source can bring, bounded, and never outside the sink."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from daemon.naming import LONGEST_SUFFIX, PATH_BYTES, output_name
+
+SUFFIXES = (".md", ".json", LONGEST_SUFFIX)
+
+
+def assert_apart(sources: Iterable[bytes]) -> None:
+    """No two sources share an output file, and no file of one is a folder of another."""
+    files: dict[str, bytes] = {}
+    folders: dict[str, bytes] = {}
+    for source in set(sources):
+        name = output_name(source)
+        for suffix in SUFFIXES:
+            other = files.setdefault(name + suffix, source)
+            assert other == source, f"{source!r} and {other!r} share {name + suffix!r}"
+        parts = name.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            folders["/".join(parts[:depth])] = source
+    for folder in folders.keys() & files.keys():
+        raise AssertionError(f"{files[folder]!r} has a file where {folders[folder]!r} needs the folder {folder!r}")
+
+
+def assert_in_bounds(source: bytes) -> None:
+    """The name can be made in any folder, stays in it, and can be printed on one line."""
+    name = output_name(source)
+    assert len((name + LONGEST_SUFFIX).encode()) <= PATH_BYTES
+    for part in (name + LONGEST_SUFFIX).split("/"):
+        assert part not in ("", ".", "..")
+        assert len(part.encode()) <= 255
+        assert not part.startswith(".convertd-")
+        assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in part)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (b"a/b.pdf", "a/b.pdf"),
+        (b"100%.pdf", "100%.pdf"),
+        (b"50% off.pdf", "50% off.pdf"),
+        (b"a%2fb", "a%252fb"),
+        (b" spaces kept .pdf ", " spaces kept .pdf "),
+        ("Müller/日本.pdf".encode(), "Müller/日本.pdf"),
+        (rb"back\slash", "back\\slash"),
+        (b"a.md", "a.md"),
+        (b".hidden/.x", ".hidden/.x"),
+        (b"../up", "%2E%2E/up"),
+        (b"./x", "%2E/x"),
+        (b"/etc//x", "%2F/etc/%2F/x"),
+        (b"folder/", "folder/%2F"),
+        (b"", "%2F"),
+        (b"a\nb\x7f\x00", "a%0Ab%7F%00"),
+        (b"\xff\xc3", "%FF%C3"),
+        ("\u0085".encode(), "%C2%85"),
+        (b"%\n41", "%%0A41"),
+        (b".convertd-tmp/.convertd-1.tmp", "%2Econvertd-tmp/%2Econvertd-1.tmp"),
+    ],
+)
+def test_what_is_kept_and_what_is_encoded(source: bytes, name: str) -> None:
+    assert output_name(source) == name
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "digested"),
+    [
+        (b"x/a.pdf.error", "x/a.pdf.error~", b"x/a.pdf.error"),
+        (b"a.md/b", "a.md~{}/b", b"a.md"),
+        (b"x/a.json/b", "x/a.json~{}/b", b"x/a.json"),
+        (b"a~0123456789ab", "a~0123456789ab~", b"a~0123456789ab"),
+    ],
+)
+def test_what_could_collide_is_marked_with_the_digest_of_the_path(source: bytes, name: str, digested: bytes) -> None:
+    digest = hashlib.sha256(digested).hexdigest()[:12]
+    assert output_name(source) == (name.format(digest) if "{}" in name else name + digest)
+
+
+def test_a_long_name_is_cut_between_characters_and_marked() -> None:
+    source = "ä".encode() * 127  # 254 bytes: fits as a source, not with a suffix
+    name = output_name(source)
+    digest = hashlib.sha256(source).hexdigest()[:12]
+    assert name == "ä" * 115 + "~" + digest
+    source = b"x" + b"\xff" * 200
+    assert output_name(source) == "x" + "%FF" * 76 + "~" + hashlib.sha256(source).hexdigest()[:12]
+
+
+def test_a_name_is_cut_only_where_it_has_to_be() -> None:
+    fits = b"x" * (255 - len(LONGEST_SUFFIX))
+    assert output_name(fits) == fits.decode()
+    assert output_name(fits + b"x") != (fits + b"x").decode()
+    assert output_name(b"x" * 255 + b"/y") == "x" * 255 + "/y"
+
+
+def test_a_path_that_is_too_long_keeps_its_outer_folders() -> None:
+    source = b"/".join([b"folder"] * 580 + [b"report.pdf"])
+    name = output_name(source)
+    assert name.startswith("folder/folder/")
+    assert name.endswith("/report.pdf~" + hashlib.sha256(source).hexdigest()[:12])
+    assert PATH_BYTES - 20 < len(name) + len(LONGEST_SUFFIX) <= PATH_BYTES
+    sibling = b"/".join([b"folder"] * 579 + [b"other", b"report.pdf"])
+    assert_apart([source, sibling, source + b".error", name.encode(), b"folder/" + source])
+
+
+def test_every_short_path_over_the_letters_that_matter() -> None:
+    letters = [b"/", b".", b"%", b"2", b"E", b"F", b"\n", b"\xff", b"a"]
+    sources = [b"".join(word) for length in range(6) for word in itertools.product(letters, repeat=length)]
+    assert_apart(sources)
+    for source in sources:
+        assert_in_bounds(source)
+
+
+def test_every_arrangement_of_the_pieces_that_matter() -> None:
+    pieces = [b"a", b"/", b".md", b".json", b".error", b"~0123456789ab", b".convertd-", b"%2F"]
+    sources = [b"".join(word) for length in range(1, 6) for word in itertools.product(pieces, repeat=length)]
+    assert_apart(sources)
+    for source in sources:
+        assert_in_bounds(source)
+
+
+def test_names_made_to_look_like_the_output_of_others() -> None:
+    sources = {b"a.pdf", b"a.pdf.error", b"d.md/x", "é".encode() * 126, b"d/" + b"x" * 255, b"x~0123456789ab"}
+    for _ in range(3):
+        outputs = {output_name(source).encode() for source in sources}
+        sources |= outputs | {output + suffix.encode() for output in outputs for suffix in SUFFIXES}
+        sources |= {output + suffix.encode() + b"/x" for output in outputs for suffix in SUFFIXES}
+    assert len(sources) > 1000
+    assert_apart(sources)
+    for source in sources:
+        assert_in_bounds(source)
+
+
+def test_random_paths_of_any_bytes_and_lengths() -> None:
+    generator = random.Random(20)
+    pieces = [b"/", b"/", b".", b"..", b"%", b"%41", b"~", b".md", b".json", b".error", b"\xc3\xa4", b"\xff", b"\0"]
+
+    def part() -> bytes:
+        drawn = (generator.choice(pieces) if generator.random() < 0.7 else generator.randbytes(2) for _ in range(8))
+        return b"".join(drawn) * generator.choice([1, 1, 1, 10, 40])
+
+    sources = {b"/".join(part() for _ in range(generator.randint(1, 4))) for _ in range(1500)}
+    assert_apart(sources)
+    for source in sources:
+        assert_in_bounds(source)
