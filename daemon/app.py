@@ -33,7 +33,7 @@ from daemon.supervisor import Parts, Supervisor, Tally
 from daemon.worker import Worker
 
 LOCK_WAIT_SECONDS = 5.0
-SPARE_WORKERS = 6
+SPARE_WORKERS = 8
 
 
 def installed(config: Config) -> list[str]:
@@ -80,6 +80,7 @@ def _assemble(
     config: Config, state: StateDir, writer: Writer, pool: ConverterPool, log: Log, *, once: bool, fault: Fault
 ) -> Supervisor:
     _make_missing_folders(config)
+    _sweep_spool(state.spool)
     jobs = JobTable(writer, Readers(state.database))
     interrupted = jobs.recover()
     if interrupted:
@@ -92,6 +93,11 @@ def _assemble(
     by_name = {name: route.source for name, route in routes.items()}
     dispatcher = Dispatcher(routes, jobs.pending, time.time, time.monotonic)
     health = {name: Health(name, _probe(route, state), dispatcher, log) for name, route in routes.items()}
+    for name, route in routes.items():
+        try:
+            route.sink.sweep()
+        except EnvironmentProblem as problem:
+            health[name].fell_ill(problem)
     janitor = Janitor(by_name, jobs, log)
     for job, reason in jobs.due_disposals():
         if job.watch in routes:
@@ -152,6 +158,13 @@ def _make_missing_folders(config: Config) -> None:
             if os.path.isdir(os.path.dirname(folder)):
                 with suppress(OSError):
                     os.mkdir(folder)
+
+
+def _sweep_spool(spool: str) -> None:
+    """What a dead daemon left in its spool belongs to nobody."""
+    for entry in os.scandir(spool):
+        with suppress(OSError):
+            os.unlink(entry.path)
 
 
 def _probe(route: Route, state: StateDir) -> Callable[[int], None]:

@@ -11,9 +11,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import apsw
 
@@ -45,6 +44,32 @@ def translate(error: apsw.Error, path: str) -> ConvertdError:
     return FatalError(f"the job table {path} failed: {error}", "Report this with the log.")
 
 
+class Answer(Generic[T]):
+    """What a caller waits for. (`concurrent.futures` does the same, and takes longer to import than a status.)"""
+
+    __slots__ = ("_done", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._value: T | None = None
+
+    def set_result(self, value: T) -> None:
+        self._value = value
+        self._done.set()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._done.set()
+
+    def result(self) -> T:
+        """Wait for it; raises what the operation raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
 class Writer:
     """The single read-write connection, owned by one thread.
 
@@ -56,7 +81,7 @@ class Writer:
     def __init__(self, path: str, fault: Fault = no_fault) -> None:
         self._path = path
         self._fault = fault
-        self._queue: queue.SimpleQueue[tuple[Operation[Any], Future[Any] | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Operation[Any], Answer[Any] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="job-table-writer", daemon=True)
         self._closed = threading.Event()
         self._dead: BaseException | None = None
@@ -74,7 +99,7 @@ class Writer:
         Raises what the operation raised, EnvironmentProblem where the disk is sick (nothing was changed), and
         FatalError where the table cannot be used any more.
         """
-        future: Future[T] = Future()
+        future: Answer[T] = Answer()
         self._put((operation, future))
         return future.result()
 
@@ -96,7 +121,7 @@ class Writer:
         """Whether operations are being carried out."""
         return self._thread.is_alive() and self._dead is None
 
-    def _put(self, item: tuple[Operation[Any], Future[Any] | None]) -> None:
+    def _put(self, item: tuple[Operation[Any], Answer[Any] | None]) -> None:
         if self._closed.is_set() or self._dead is not None:
             raise FatalError("the job table is closed", "")
         self._queue.put(item)
@@ -113,7 +138,7 @@ class Writer:
             self._dead = error
             self._fail_waiting(error)
 
-    def _next_batch(self) -> list[tuple[Operation[Any], Future[Any] | None]] | None:
+    def _next_batch(self) -> list[tuple[Operation[Any], Answer[Any] | None]] | None:
         first = self._queue.get()
         if first is None:
             return None
@@ -127,7 +152,7 @@ class Writer:
                 batch.append(item)
         return batch
 
-    def _carry_out(self, batch: list[tuple[Operation[Any], Future[Any] | None]]) -> None:
+    def _carry_out(self, batch: list[tuple[Operation[Any], Answer[Any] | None]]) -> None:
         try:
             results = self._transact([operation for operation, _ in batch])
         except Exception as error:

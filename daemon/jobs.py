@@ -238,9 +238,17 @@ class JobTable:
     # -- start and control -------------------------------------------------------------------------------------
 
     def recover(self) -> int:
-        """At start: what is processing was interrupted. Counts it against a job only if it was being converted."""
+        """At start: what is processing was interrupted. Counts it against a job only if it was being converted.
+
+        One that was being delivered may have replaced the output of an earlier version: that one's digest no longer
+        tells what the sink holds.
+        """
 
         def operation(db: Connection) -> int:
+            db.execute(
+                """UPDATE documents SET converted_version = NULL, converted_sha256 = NULL WHERE (watch, source) IN
+                   (SELECT watch, source FROM jobs WHERE state = 'processing' AND stage = 'deliver')"""
+            )
             db.execute(
                 """UPDATE jobs SET state = 'pending', interruptions = interruptions + (stage = 'convert'), stage = NULL
                    WHERE state = 'processing'"""
@@ -414,4 +422,8 @@ def _retry(db: Connection, job_id: int) -> str | None:
         (job_id, state),
     )
     assert db.changes() == 1
+    db.execute(
+        "UPDATE documents SET converted_version = NULL, converted_sha256 = NULL WHERE watch = ? AND source = ?",
+        (watch, source),
+    )
     return None

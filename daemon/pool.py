@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from daemon.converters import wire
 from daemon.converters.base import Options
 from daemon.converters.process import ChildGone, ChildProcess
-from daemon.errors import Stopped
+from daemon.errors import Kind, Stopped, TransientError
 from daemon.keeper import Keeper, OnEvent
 from daemon.model import Conversion, display
 from daemon.turnstile import Turnstile
+
+ATTEMPTS = 5
+"""How many children may die under one document before they have taken it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class ConverterPool:
         return {"children": children, "restarts": self._keeper.restarts}
 
     def _convert(self, fd: int, name: str, timeout_seconds: float) -> Conversion:
-        while True:
+        for _ in range(ATTEMPTS):
             child = self._keeper.take()
             with self._lock:
                 self._work[child] = (name, time.monotonic())
@@ -119,6 +122,7 @@ class ConverterPool:
                 raise
             finally:
                 self._give_back(child)
+        raise TransientError(Kind.INTERNAL, f"{ATTEMPTS} converters died before they took the document")
 
     def _give_back(self, child: ChildProcess) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ UNSUPPORTED = frozenset({"s3", "sqs", "metrics", "notify", "batch"})
 MIB, GIB = 2**20, 2**30
 DAY = 86400.0
 MOMENT = 0.1
+KEEP = Disposal("keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class Watch:
     exclude: tuple[str, ...] = ()
     priority: int = 5
     formats: tuple[str, ...] = ("md", "json")
-    on_success: Disposal = Disposal("keep")
-    on_failure: Disposal = Disposal("keep")
+    on_success: Disposal = KEEP
+    on_failure: Disposal = KEEP
     poll_interval_seconds: float = 30.0
     rescan_interval_seconds: float = 600.0
     settle_seconds: float = 0.02

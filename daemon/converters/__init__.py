@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 REGISTRY: dict[str, str] = {
     "archive": "daemon.converters.archive:Archive",
     "html-to-markdown": "daemon.converters.html_to_markdown:HtmlToMarkdown",
@@ -50,30 +48,3 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "code": ("text",),
 }
 """What detection finds → the engines to try, in this order, until one returns text."""
-
-
-def validate_engines(engines: Mapping[str, Sequence[str]]) -> list[str]:
-    """The mistakes in the `[engines]` table of a configuration, a line each. Imports no engine.
-
-    An engine is a name of REGISTRY or a dotted `package.module:Class`; whether the latter can be imported is seen
-    only when the converter starts.
-    """
-    mistakes = []
-    for kind, order in engines.items():
-        if kind not in ROUTES:
-            mistakes.append(f"engines.{kind}: there is no such kind; allowed: {', '.join(sorted(ROUTES))}")
-            continue
-        if not order:
-            mistakes.append(f"engines.{kind}: is empty; name at least one engine of: {', '.join(REGISTRY)}")
-        for position, name in enumerate(order):
-            if name not in REGISTRY and not _is_dotted(name):
-                mistakes.append(
-                    f"engines.{kind}[{position}]: there is no engine {name!r}; "
-                    f"allowed: {', '.join(REGISTRY)}, or package.module:Class"
-                )
-    return mistakes
-
-
-def _is_dotted(name: str) -> bool:
-    module, colon, attribute = name.partition(":")
-    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))

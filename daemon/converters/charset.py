@@ -20,6 +20,10 @@ BOMS = (
 )
 DECLARED = re.compile(rb"""(?:charset|encoding)\s{0,9}=\s{0,9}["']?\s{0,9}([A-Za-z][A-Za-z0-9_.:-]{1,40})""", re.I)
 # What the web calls these is in truth their superset: bytes 0x80 to 0x9F hold quotes and dashes, not controls.
+# The encodings that documents declare; Python has more, some of which interpret escapes instead of decoding.
+OF_DOCUMENTS = re.compile(
+    r"(ascii|utf-(8|16|32)|iso8859|iso2022|cp\d|koi8|mac|big5|gb|euc|shift_jis|johab|hz|tis|kz1048|ptcp154|hp-roman8).*"
+)
 SUPERSETS = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
@@ -75,10 +79,9 @@ def _declared(content: bytes) -> str:
 def _python_name(label: str) -> str:
     try:
         name = codecs.lookup(label).name
-        "".encode(name)  # not every codec is one of text
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, ValueError):
         return ""
-    return SUPERSETS.get(name, name)
+    return SUPERSETS.get(name, name) if OF_DOCUMENTS.fullmatch(name) else ""
 
 
 def _utf16_without_bom(content: bytes) -> str:

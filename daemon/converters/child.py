@@ -32,7 +32,7 @@ OUT_OF_MEMORY = "the document needs more memory than a converter may use"
 
 
 class WornOut(Exception):
-    """This process must be replaced."""
+    """This process is unfit for another document."""
 
 
 def main(descriptor: int) -> None:
@@ -123,23 +123,19 @@ def _holds_distributions(folder: str) -> bool:
 
 
 def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wire.Task, document: int) -> None:
-    """Convert and answer. Raises `WornOut` after an answer that leaves this process unfit for another document."""
+    """Convert and answer. Raises `WornOut` after an answer that was its last."""
     try:
         result, markdown = _result(channel, router, task, document)
     except EngineError as error:
-        _fail(channel, task, error.kind, error.message)
-        if error.kind is Kind.OUT_OF_MEMORY:
-            raise WornOut from error
-    except MemoryError as error:
-        _fail(channel, task, Kind.OUT_OF_MEMORY, OUT_OF_MEMORY)
-        raise WornOut from error
+        _fail(channel, task, error.kind, error.message, last=error.kind is Kind.OUT_OF_MEMORY)
+    except MemoryError:
+        _fail(channel, task, Kind.OUT_OF_MEMORY, OUT_OF_MEMORY, last=True)
     except (ConnectionError, wire.ProtocolError):
         raise
     except Exception as error:
         _fail(channel, task, Kind.INTERNAL, f"convertd failed on the document: {error!r}")
     except BaseException as error:
-        _fail(channel, task, Kind.CRASHED, f"the converter gave up: {error!r}")
-        raise WornOut from error
+        _fail(channel, task, Kind.CRASHED, f"the converter gave up: {error!r}", last=True)
     else:
         if len(markdown) > result_bytes:
             message = f"the Markdown has {len(markdown):,} bytes, more than the {result_bytes:,} allowed"
@@ -186,5 +182,7 @@ def _mapped(document: int, size_bytes: int) -> Iterator[mmap.mmap]:
             data.close()
 
 
-def _fail(channel: wire.Channel, task: wire.Task, kind: Kind, message: str) -> None:
-    channel.send(wire.Failure(token=task.token, kind=kind, message=wire.clean(message)))
+def _fail(channel: wire.Channel, task: wire.Task, kind: Kind, message: str, *, last: bool = False) -> None:
+    channel.send(wire.Failure(token=task.token, kind=kind, message=wire.clean(message), last=last))
+    if last:
+        raise WornOut

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.{1,500}?)[ \t]*#*[ \t]*$")
+HEADING_START = re.compile(r" {0,3}#{1,6}[ \t]+(?=\S)")
+HEADING_CHARACTERS = 500
 EMPTY_FENCE = re.compile(r"^(`{3,}|~{3,})[a-z]*\n\s*\1[ \t]*$\n?", re.MULTILINE)
 RULE = re.compile(r"^-{3,}$", re.MULTILINE)
 INLINE = re.compile(r"!?\[([^\]\[]{0,300})\]\([^()\s]{0,2000}\)|[*_`]{1,3}|<[^<>]{0,200}>")
@@ -64,9 +65,19 @@ def first_heading(markdown: str) -> str | None:
         mark = line.lstrip()[:3]
         if mark in ("```", "~~~"):
             fence = "" if fence == mark else (fence or mark)
-        match = None if fence else HEADING.match(line)
-        if match is not None:
-            text = ESCAPE.sub(r"\1", INLINE.sub(lambda part: part.group(1) or "", match.group(1)))
-            if text.strip():
-                return " ".join(text.split())
+        heading = "" if fence else _heading(line)
+        text = ESCAPE.sub(r"\1", INLINE.sub(lambda part: part.group(1) or "", heading))
+        if text.strip():
+            return " ".join(text.split())
     return None
+
+
+def _heading(line: str) -> str:
+    """The text of a heading line, "" for any other. No backtracking: the line may be hostile."""
+    start = HEADING_START.match(line)
+    if start is None:
+        return ""
+    text = line[start.end() :].rstrip()
+    opened = text.rstrip("#")
+    text = opened.rstrip() if opened[-1:] in ("", " ", "\t") else text
+    return text if len(text) <= HEADING_CHARACTERS else ""

@@ -102,6 +102,8 @@ class ChildProcess:
             self._end("time-out")
             message = f"{conversation.engine or 'The converter'} did not finish within {timeout_seconds:g} s"
             raise DocumentError(Kind.TIMEOUT, message) from None
+        except ConnectionResetError as error:  # as a socket ends whose owner did not read what was sent
+            raise ChildGone from error
         except (OSError, EOFError) as error:
             raise self._death(conversation.engine) from error
         except wire.ProtocolError as error:
@@ -109,8 +111,8 @@ class ChildProcess:
             message = f"{conversation.engine or 'The converter'} broke the converter: {error}"
             raise DocumentError(Kind.CRASHED, message) from error
         except DocumentError as error:
-            if error.kind is Kind.OUT_OF_MEMORY:
-                self.unfit = "out of memory"
+            if conversation.last:
+                self.unfit = error.message
             raise
         finally:
             self.documents += 1
@@ -231,6 +233,7 @@ class _Conversation:
         self._token = token
         self._deadline = deadline
         self.engine = ""
+        self.last = False
 
     def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes]:
         """The result and its Markdown, or DocumentError as the child reports it."""
@@ -239,6 +242,7 @@ class _Conversation:
             if isinstance(reply, wire.Ready) or reply.token != self._token:
                 raise wire.ProtocolError("an answer to no question")
             if isinstance(reply, wire.Failure):
+                self.last = reply.last
                 raise DocumentError(reply.kind, reply.message)
             if isinstance(reply, wire.Result):
                 if reply.size_bytes > result_bytes:

@@ -82,11 +82,12 @@ class Result(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: the document cannot be converted."""
+    """Child to parent: the document cannot be converted. After a `last` word the child ends."""
 
     token: Count
     kind: Kind
     message: Text
+    last: bool = False
 
 
 Message = TypeVar("Message")

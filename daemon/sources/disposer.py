@@ -82,7 +82,13 @@ class Disposer:
         self._first_seen: dict[int, tuple[str, float]] = {}
 
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
-        """Delete or move the document of a finished job; for a move returns where it lies now. Idempotent."""
+        """Delete or move the document of a finished job; for a move returns where it lies now. Idempotent.
+
+        With `keep`, which is what a configuration changed meanwhile may say, what was begun is undone.
+        """
+        if disposal.action == "keep":
+            self.undo(job)
+            raise SourceChanged("the source is to be kept now")
         place = Place(self._root.path, job)
         try:
             with ExitStack() as stack:

@@ -17,6 +17,7 @@ CLOCK_SKEW_SECONDS = 3600.0
 FIRST_DELAY_SECONDS = 0.02
 LONGEST_DELAY_SECONDS = 1.0
 
+_MAGIC_BYTES = 8
 _HEAD_BYTES = 1024
 _PDF_TAIL_BYTES = 2048
 _ZIP_END_BYTES = 22
@@ -120,7 +121,7 @@ class Readiness:
 
 def is_cut_off(fd: int, name: bytes, size_bytes: int) -> bool:
     """Whether a PDF or a zip container (OOXML, ODF, EPUB) lacks its end, or a container its beginning."""
-    if size_bytes == 0:
+    if size_bytes < _MAGIC_BYTES:
         return os.path.splitext(name)[1].lower() in _CONTAINER_EXTENSIONS
     try:
         head = os.pread(fd, _HEAD_BYTES, 0)

@@ -84,7 +84,9 @@ class Rechecks:
     def report(self, watcher: Watcher, waiting: int) -> None:
         """Tell the watch how many files are left, if that has changed."""
         with self._lock:
-            self._watcher, self._waiting = watcher, waiting
+            if watcher is not self._watcher:
+                self._watcher, self._told = watcher, None
+            self._waiting = waiting
             self._tell(watcher)
 
     def _tell(self, watcher: Watcher) -> None:

@@ -12,6 +12,7 @@ import pytest
 from daemon import db as database
 from daemon.db import Connection, Readers, Writer, open_for_writing, reader
 from daemon.errors import FatalError, UsageError
+from daemon.schema import MIGRATIONS
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_an_older_table_is_migrated_and_its_backup_opens(path: str, monkeypatch:
     old.start()
     old.call(add("kept"))
     old.close()
-    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, "ALTER TABLE watches ADD COLUMN note TEXT"))
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "ALTER TABLE watches ADD COLUMN note TEXT"))
     writer = Writer(path)
     writer.close()
     with reader(path) as db:
@@ -152,7 +153,7 @@ def test_an_older_table_is_migrated_and_its_backup_opens(path: str, monkeypatch:
 
 def test_a_failed_migration_leaves_the_old_table(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_for_writing(path).close()
-    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, "ALTER TABLE watches ADD COLUMN a; BROKEN SQL"))
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "ALTER TABLE watches ADD COLUMN a; BROKEN SQL"))
     with pytest.raises(FatalError):
         Writer(path)
     monkeypatch.undo()

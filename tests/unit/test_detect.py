@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
 
-from daemon.converters import ROUTES, validate_engines
+from daemon.converters import ROUTES
 from daemon.converters.base import EngineError
 from daemon.converters.charset import decode
 from daemon.converters.detect import detect
 from daemon.converters.formats import IMAGES, TEXT_KINDS
+from daemon.converters.markdown import first_heading
 from daemon.errors import Kind
 from tests import documents
 
@@ -200,15 +200,16 @@ def test_a_cut_character_does_not_change_the_encoding_of_the_rest() -> None:
     assert decode("Grüße ü".encode()[:-1]) == "Grüße \ufffd"
 
 
+def test_a_declared_codec_that_is_no_encoding_of_documents_is_not_used() -> None:
+    for codec in ("idna", "unicode_escape", "punycode", "utf-7", "rot13", "zlib"):
+        assert r"\x41" in decode(f'<?xml encoding="{codec}"?>'.encode() + rb"\x41 \xff" + b"\xff", markup=True)
+
+
 def test_line_ends_and_nul_characters_are_cleaned() -> None:
     assert decode(b"a\r\nb\rc\0d\n") == "a\nb\ncd\n"
 
 
-def test_mistakes_in_the_engines_table_are_all_told() -> None:
-    mistakes = validate_engines({"pdf": ["liteparse", "nope"], "pfd": ["xberg"], "html": [], "csv": ["my.mod:Cls"]})
-    assert len(mistakes) == 3
-    assert any("engines.pdf[1]" in mistake and "nope" in mistake for mistake in mistakes)
-    assert any("engines.pfd" in mistake and "docx" in mistake for mistake in mistakes)
-    assert any("engines.html" in mistake for mistake in mistakes)
-    assert validate_engines({"pdf": ["xberg", "liteparse"]}) == []
-    assert json.dumps(mistakes)
+def test_the_first_heading_is_found_in_time_that_grows_with_its_length() -> None:
+    assert first_heading("text\n## A *title* ##\n# B") == "A title"
+    assert first_heading("```\n# no\n```\n# C#") == "C#"
+    assert first_heading("# a" + " " * 19_000 + "x") is None, "and not in hours, as backtracking would take"

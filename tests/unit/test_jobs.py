@@ -226,3 +226,22 @@ def test_the_hot_queries_use_their_indexes(jobs: JobTable, database: str) -> Non
     for sql, index in plans.items():
         assert index in writer_plans[sql], writer_plans[sql]
         assert "TEMP B-TREE" not in writer_plans[sql]
+
+
+def test_a_retry_forgets_the_digest_so_that_it_converts(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
+    (retried,), _ = jobs.retry([job.id])
+    assert retried.previous_sha256 is None
+
+
+def test_after_an_interrupted_delivery_no_digest_is_trusted(jobs: JobTable) -> None:
+    first = enqueue(jobs)
+    jobs.start(first)
+    jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
+    second = enqueue(jobs, version="2")
+    jobs.start(second)
+    jobs.stage(second, Stage.DELIVER)
+    jobs.recover()
+    assert enqueue(jobs, version="3").previous_sha256 is None
