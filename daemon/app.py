@@ -24,7 +24,7 @@ from daemon.files import ignore_lease_breaks
 from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.logs import Log
-from daemon.model import Disposal, Job
+from daemon.model import Disposal
 from daemon.operations import Operations
 from daemon.pipeline import Pipeline, Route
 from daemon.pool import ChildSettings, ConverterPool
@@ -91,18 +91,19 @@ def _assemble(
     for watch in config.watches:
         jobs.register(watch.name, watch.source, watch.sink)
     by_name = {name: route.source for name, route in routes.items()}
-    dispatcher = Dispatcher(routes, jobs.pending, time.time, time.monotonic)
+    tally = Tally(time.monotonic)
+    longest_delay_seconds = 1.2 * max(config.retry.backoff_seconds, default=0.0)
+    dispatcher = Dispatcher(routes, jobs.pending, time.time, time.monotonic, longest_delay_seconds)
     health = {name: Health(name, _probe(route, state), dispatcher, log) for name, route in routes.items()}
     for name, route in routes.items():
         try:
             route.sink.sweep()
         except EnvironmentProblem as problem:
             health[name].fell_ill(problem)
-    janitor = Janitor(by_name, jobs, log)
+    janitor = Janitor(by_name, jobs, log, lambda name, text: health[name].note(text), tally.note_change)
     for job, reason in jobs.due_disposals():
         if job.watch in routes:
             janitor.add(job, _disposal(routes[job.watch].watch, reason))
-    tally = Tally(time.monotonic)
     stop_discovery, stop_slots, halt = threading.Event(), threading.Event(), threading.Event()
     pipeline = Pipeline(jobs, pool, config.limits, stop_slots.is_set, time.time)
     worker = Worker(
@@ -120,11 +121,7 @@ def _assemble(
         time.time,
     )
     supervisor: Supervisor
-
-    def take_up(retried: list[Job]) -> None:
-        dispatcher.add(retried)
-
-    operations = Operations(state.database, jobs, by_name, take_up)
+    operations = Operations(state.database, jobs, by_name, dispatcher.add, janitor.held)
     control = ControlServer(
         state.socket,
         {

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from daemon.errors import ConvertdError, NotRunning, UsageError
+from daemon.errors import ConvertdError, NotRunning, Unanswered, UsageError
 
 CLIENT_TIMEOUT_SECONDS = 5.0
 CLIENTS = 16
@@ -94,21 +94,26 @@ class ControlServer:
             return {"ok": handler(request)}
         except ConvertdError as error:
             return _refusal(error.message, error.hint, error.exit_code)
-        except (ValueError, KeyError, TypeError) as error:
-            return _refusal(f"the daemon did not understand the request: {error!r}", "Check the arguments.", 2)
+        except Exception as error:
+            return _refusal(f"the daemon could not do that: {error!r}", "Check the arguments, and report this.", 1)
 
 
-def ask(path: str, command: str, **values: Any) -> dict[str, Any]:
-    """Ask the running daemon. Raises NotRunning, or what the daemon answered as a UsageError."""
+def ask(path: str, command: str, *, timeout_seconds: float = ANSWER_TIMEOUT_SECONDS, **values: Any) -> dict[str, Any]:
+    """Ask the running daemon. Raises NotRunning, Unanswered, or what the daemon refused as a UsageError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
-        client.settimeout(ANSWER_TIMEOUT_SECONDS)
+        client.settimeout(timeout_seconds)
         try:
             with _short(path) as short:
                 client.connect(short)
+        except BlockingIOError as error:
+            raise Unanswered("the daemon does not answer", "It may be stopping or very busy: try again.") from error
+        except OSError as error:
+            raise NotRunning("the daemon is not running", "Start it: convertd run") from error
+        try:
             client.sendall(json.dumps({"command": command, **values}).encode() + b"\n")
             answer = json.loads(_read_line(client, None))
         except (OSError, ValueError) as error:
-            raise NotRunning("the daemon is not running", "Start it: convertd run") from error
+            raise Unanswered("the daemon does not answer", "It may be stopping or very busy: try again.") from error
     if "ok" in answer:
         result: dict[str, Any] = answer["ok"]
         return result

@@ -27,6 +27,7 @@ Operation = Callable[[Connection], T]
 
 BATCH = 256
 BUSY_TIMEOUT_MS = 10_000
+CLOSE_SECONDS = 10.0
 
 
 def translate(error: apsw.Error, path: str) -> ConvertdError:
@@ -108,12 +109,12 @@ class Writer:
         self._put((operation, None))
 
     def close(self) -> None:
-        """Carry out what is queued, then close the connection. Idempotent."""
+        """Carry out what is queued, then close the connection. Idempotent. Waits no longer than `CLOSE_SECONDS`."""
         if not self._closed.is_set():
             self._closed.set()
             self._queue.put(None)
         if self._thread.ident is not None:
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=CLOSE_SECONDS)
         else:
             self._connection.close()
 
@@ -134,9 +135,11 @@ class Writer:
                 self._carry_out(batch)
                 self.last_progress = time.monotonic()
             self._connection.close()
+            self._dead = FatalError("the job table is closed")
         except BaseException as error:
             self._dead = error
-            self._fail_waiting(error)
+        finally:
+            self._fail_waiting(self._dead)
 
     def _next_batch(self) -> list[tuple[Operation[Any], Answer[Any] | None]] | None:
         first = self._queue.get()
@@ -183,7 +186,7 @@ class Writer:
         self._fault("after-commit")
         return results
 
-    def _fail_waiting(self, error: BaseException) -> None:
+    def _fail_waiting(self, error: BaseException | None) -> None:
         with suppress(queue.Empty):
             while True:
                 item = self._queue.get_nowait()

@@ -40,7 +40,8 @@ class Dispatcher:
     """Hands pending jobs to workers. All methods may be called from any thread.
 
     `refill(watch, limit)` must return the first pending jobs of the watch from the job table, in order.
-    `clock` tells wall time, which not-before times are in; `monotonic` measures how long a suspect has waited.
+    `clock` tells wall time, which not-before times are in; what is left until then is measured by `monotonic`, and
+    never taken for longer than `longest_delay_seconds`, so that a clock that jumps holds nothing up.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Dispatcher:
         refill: Refill,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        longest_delay_seconds: float = float("inf"),
         capacity: int = CAPACITY,
     ) -> None:
+        self._longest_delay_seconds = longest_delay_seconds
         self._lanes = {watch: _Lane() for watch in watches}
         self._refill = refill
         self._clock = clock
@@ -173,7 +176,7 @@ class Dispatcher:
         if found is not None:
             lane.overflow = False
             for job, not_before in found:
-                if job.id not in self._ended_while_refilling:
+                if job.id not in self._ended_while_refilling and job.id not in self._known:
                     self._add(job, not_before)
             lane.overflow = len(found) == limit or lane.missed
         if not any(other.refilling for other in self._lanes.values()):
@@ -181,12 +184,16 @@ class Dispatcher:
 
     def _add(self, job: Job, not_before: float) -> None:
         lane = self._lanes.get(job.watch)
-        if lane is None or job.id in self._known:
+        if lane is None:
+            return
+        if job.id in self._known:
+            self._keep_for_later(job)
             return
         self._dropped.discard(job.id)
-        if not_before > self._clock():
+        delay_seconds = min(not_before - self._clock(), self._longest_delay_seconds)
+        if delay_seconds > 0:
             self._known.add(job.id)
-            heapq.heappush(self._delayed, (not_before, job.id, job))
+            heapq.heappush(self._delayed, (self._monotonic() + delay_seconds, job.id, job))
         elif job.interruptions >= SUSPECT_AFTER_INTERRUPTIONS:
             self._known.add(job.id)
             self._suspects.append((self._monotonic(), job))
@@ -195,6 +202,13 @@ class Dispatcher:
         else:
             self._known.add(job.id)
             heapq.heappush(lane.ready, (-job.priority, job.id, job))
+
+    def _keep_for_later(self, job: Job) -> None:
+        """A job that ended in the table is retried while its worker has not said so here yet."""
+        document = (job.watch, job.source)
+        running = self._running.get(document)
+        if running is not None and running.id == job.id:
+            self._behind.setdefault(document, []).append(job)
 
     def _after_all(self, lane: _Lane, job: Job) -> bool:
         """Whether jobs that only the job table holds may come before this one."""
@@ -255,7 +269,10 @@ class Dispatcher:
         self._forget(job.id)
         self._alone = False
         for waiting in self._behind.pop((job.watch, job.source), []):
-            heapq.heappush(self._lanes[job.watch].ready, (-waiting.priority, waiting.id, waiting))
+            dropped = waiting.id in self._dropped
+            self._forget(waiting.id)
+            if not dropped:
+                self._add(waiting, 0.0)
 
     def _forget(self, job_id: int) -> None:
         self._known.discard(job_id)
@@ -264,7 +281,7 @@ class Dispatcher:
             self._ended_while_refilling.add(job_id)
 
     def _release_delayed(self) -> None:
-        while self._delayed and self._delayed[0][0] <= self._clock():
+        while self._delayed and self._delayed[0][0] <= self._monotonic():
             _, job_id, job = heapq.heappop(self._delayed)
             dropped = job_id in self._dropped
             self._forget(job_id)
@@ -274,7 +291,7 @@ class Dispatcher:
     def _seconds_to_wait(self) -> float:
         if not self._delayed:
             return 60.0
-        return max(0.01, min(60.0, self._delayed[0][0] - self._clock()))
+        return max(0.01, min(60.0, self._delayed[0][0] - self._monotonic()))
 
     def _lane_to_refill(self) -> str | None:
         for watch, lane in self._lanes.items():

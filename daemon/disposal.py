@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 
 from daemon.errors import ConvertdError, EnvironmentProblem, NotYet, SourceChanged, SourceVanished, TransientError
@@ -24,7 +25,9 @@ AGAIN_SECONDS = (1.0, 5.0, 15.0, 60.0)
 class Janitor:
     """Disposes of sources in one thread of its own (`run`); `add` and `idle` may be called from any thread.
 
-    An error never loses the source: the disposal stays due and is tried again, for ever.
+    An error never loses the source: the disposal stays due and is tried again, for ever. `note` shows an operator
+    what a watch's disposals meet; None when one has succeeded again. `kept` is called for a source that is left
+    where it is because it changed.
     """
 
     def __init__(
@@ -32,13 +35,18 @@ class Janitor:
         sources: Mapping[str, Source],
         jobs: JobTable,
         log: Log,
+        note: Callable[[str, str | None], None] = lambda watch, text: None,
+        kept: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._note = note
+        self._kept = kept
         self._sources = sources
         self._jobs = jobs
         self._log = log
         self._monotonic = monotonic
         self._changed = threading.Condition()
+        self._acting = threading.Lock()
         self._due: list[tuple[float, int, Job, Disposal, int]] = []
         self._order = count()
         self._busy = False
@@ -54,16 +62,23 @@ class Janitor:
             self._stopped = True
             self._changed.notify_all()
 
-    def idle(self) -> bool:
-        """Whether nothing is due."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While this lasts nothing is disposed of: for who calls disposals off in the job table."""
+        with self._acting:
+            yield
+
+    def backlog(self) -> int:
+        """How many disposals are due or under way."""
         with self._changed:
-            return not self._due and not self._busy
+            return len(self._due) + self._busy
 
     def run(self) -> None:
         """Dispose until stopped. Raises FatalError where the job table is lost."""
         while (entry := self._next()) is not None:
             try:
-                self._dispose(*entry)
+                with self._acting:
+                    self._dispose(*entry)
             finally:
                 with self._changed:
                     self._busy = False
@@ -87,12 +102,17 @@ class Janitor:
 
     def _dispose(self, job: Job, disposal: Disposal, failures: int) -> None:
         try:
+            if not self._jobs.disposal_is_due(job):
+                return  # a retry has called it off
+            if not self._jobs.is_current(job):
+                raise SourceChanged("a newer version of the document is queued")
             location = self._sources[job.watch].dispose(job, disposal)
             self._jobs.disposed(job, location)
         except NotYet as early:
             self._schedule(job, disposal, early.seconds, failures)
         except SourceChanged:
             self._jobs.keep_source(job)
+            self._kept()
             self._sources[job.watch].recheck(job.source)
             self._say(job, "source kept: it has changed since")
         except SourceVanished:
@@ -101,10 +121,13 @@ class Janitor:
         except (TransientError, EnvironmentProblem) as error:
             self._again(job, disposal, failures, error)
         else:
+            if failures:
+                self._note(job.watch, None)
             self._say(job, "source moved" if location else "source deleted")
 
     def _again(self, job: Job, disposal: Disposal, failures: int, error: ConvertdError) -> None:
         seconds = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)]
+        self._note(job.watch, f"{display(job.source)}: {error.message}")
         if failures in (0, len(AGAIN_SECONDS)):
             self._log.error(
                 "source not disposed of",

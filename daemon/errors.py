@@ -146,6 +146,12 @@ class NotRunning(ConvertdError):
     exit_code = 3
 
 
+class Unanswered(ConvertdError):
+    """The daemon is there, but did not answer a command."""
+
+    exit_code = 1
+
+
 class AlreadyRunning(ConvertdError):
     """Another process holds this state_dir."""
 

@@ -215,7 +215,7 @@ class RootFolder:
     """
 
     def __init__(self, path: bytes) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)
         self._lock = threading.Lock()
         self._known = False
         self._was_mount = False

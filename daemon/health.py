@@ -17,6 +17,8 @@ from daemon.logs import Log
 
 REASON = "environment"
 STALLED_AFTER_SECONDS = 120.0
+REMIND_SECONDS = 600.0
+GOOD_FOR_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,22 @@ class Health:
         self._problem: EnvironmentProblem | None = None
         self._note: str | None = None
         self._needed_bytes = 0
+        self._quiet_until = -REMIND_SECONDS
+        self._announced = False
+        self._last_good = -GOOD_FOR_SECONDS
         self._last_beat = monotonic()
 
     def blames_environment(self, size_bytes: int = 0) -> bool:
-        """Probe now; True (and the watch is paused) where the surroundings are sick."""
+        """Probe now; True (and the watch is paused) where the surroundings are sick.
+
+        Without a size, a probe that went well a moment ago counts: a thousand files removed at once are one question.
+        """
         with self._probing:
+            if not size_bytes and self._monotonic() - self._last_good < GOOD_FOR_SECONDS:
+                return False
             try:
                 self._probe(size_bytes)
+                self._last_good = self._monotonic()
             except EnvironmentProblem as problem:
                 self._needed_bytes = size_bytes
                 self.fell_ill(problem)
@@ -64,12 +75,14 @@ class Health:
             return False
 
     def fell_ill(self, problem: EnvironmentProblem) -> None:
-        """Pause the watch. The first problem is logged, repeats are not."""
+        """Pause the watch. Logged once, and again every `REMIND_SECONDS` of a sickness that comes back."""
         self._dispatcher.pause(self._watch, REASON)
-        known = self._problem
         self._problem = problem
-        if known is None or known.message != problem.message:
+        now = self._monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + REMIND_SECONDS
             self._log.error("watch paused", watch=self._watch, error=problem.message, hint=problem.hint)
+            self._announced = True
 
     def check_recovery(self) -> None:
         """If the watch is sick: probe, and resume it where all is well again."""
@@ -84,7 +97,9 @@ class Health:
         self._problem = None
         self._needed_bytes = 0
         self._dispatcher.resume(self._watch, REASON)
-        self._log.info("watch resumed", watch=self._watch)
+        if self._announced:
+            self._announced = False
+            self._log.info("watch resumed", watch=self._watch)
 
     @property
     def sick(self) -> bool:

@@ -7,6 +7,7 @@ may be called from any thread. EnvironmentProblem means that nothing was changed
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ class JobTable:
             lambda db: db.execute(
                 """INSERT INTO watches (name, source, sink) VALUES (?, ?, ?)
                    ON CONFLICT DO UPDATE SET source = excluded.source, sink = excluded.sink""",
-                (watch, source, sink),
+                (watch, os.fsencode(source), os.fsencode(sink)),
             )
         )
 
@@ -100,9 +101,11 @@ class JobTable:
         return not self._readers.rows(sql, (job.watch, job.source, job.id))
 
     def has_output(self, job: Job) -> bool:
-        """Whether an earlier version of the job's document was converted, so that its output is still there."""
-        sql = """SELECT 1 FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?)
-                 AND source = ? AND id < ? AND state = 'completed' LIMIT 1"""
+        """Whether the job's document has been converted before, so that there is an older output."""
+        sql = """SELECT 1 FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?1)
+                 AND source = ?2 AND id <= ?3 AND output IS NOT NULL
+                 UNION SELECT 1 FROM documents WHERE watch = (SELECT id FROM watches WHERE name = ?1)
+                 AND source = ?2 AND converted_sha256 IS NOT NULL LIMIT 1"""
         return bool(self._readers.rows(sql, (job.watch, job.source, job.id)))
 
     def complete(self, job: Job, conversion: Conversion, output: str, *, dispose: bool) -> bool:
@@ -173,6 +176,13 @@ class JobTable:
             changed = _finish(db, job, state, {"finished_at": now})
             if changed and state is State.VANISHED:
                 _forget(db, job)
+            elif changed and state is State.SUPERSEDED:
+                # Should this very version be seen again it is converted; a newer one that is known stays so.
+                db.execute(
+                    """UPDATE documents SET version = '' WHERE watch = (SELECT watch FROM jobs WHERE id = ?)
+                       AND source = ? AND version = ?""",
+                    (job.id, job.source, job.version),
+                )
             return changed
 
         return self._writer.call(operation)
@@ -219,6 +229,10 @@ class JobTable:
         rows = self._readers.rows(_JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
         return [(_job(row), row[13]) for row in rows]
 
+    def disposal_is_due(self, job: Job) -> bool:
+        """Whether the disposal still stands."""
+        return bool(self._readers.rows("SELECT 1 FROM jobs WHERE id = ? AND disposal IS NOT NULL", (job.id,)))
+
     def disposed(self, job: Job, location: bytes | None) -> None:
         """The source is gone from its place (to `location`, if moved): its version is forgotten."""
 
@@ -238,7 +252,7 @@ class JobTable:
     # -- start and control -------------------------------------------------------------------------------------
 
     def recover(self) -> int:
-        """At start: what is processing was interrupted. Counts it against a job only if it was being converted.
+        """At start: what is processing was interrupted. Counts it against a job only if it was past being fetched.
 
         One that was being delivered may have replaced the output of an earlier version: that one's digest no longer
         tells what the sink holds.
@@ -250,7 +264,7 @@ class JobTable:
                    (SELECT watch, source FROM jobs WHERE state = 'processing' AND stage = 'deliver')"""
             )
             db.execute(
-                """UPDATE jobs SET state = 'pending', interruptions = interruptions + (stage = 'convert'), stage = NULL
+                """UPDATE jobs SET state = 'pending', interruptions = interruptions + (stage <> 'fetch'), stage = NULL
                    WHERE state = 'processing'"""
             )
             return int(db.changes())
@@ -258,8 +272,11 @@ class JobTable:
         return self._writer.call(operation)
 
     def release_all(self) -> None:
-        """At a stop by signal: what is still processing goes back to pending and is not counted as interrupted."""
-        self._writer.call(
+        """At a stop by signal: what is still processing goes back to pending and is not counted as interrupted.
+
+        Not waited for, since the disk may hang: closing the writer does that, within bounds.
+        """
+        self._writer.post(
             lambda db: db.execute("UPDATE jobs SET state = 'pending', stage = NULL WHERE state = 'processing'")
         )
 
@@ -289,22 +306,36 @@ class JobTable:
 
         return self._writer.call(operation)
 
-    def prune(self, older_than: float, *, keep_failed: bool, limit: int = 1000) -> int:
-        """Drop up to `limit` finished jobs that ended before `older_than`; says how many were dropped."""
+    def prune(self, older_than: float, *, keep_failed: bool, after: int = 0, limit: int = 500) -> tuple[int, int]:
+        """Drop finished jobs that ended before `older_than`, of the next `limit` behind job `after` that may go.
+
+        Returns the last of them, 0 when there are none left, and how many were dropped. The search is done by a
+        reader, so that no other work waits for it.
+        """
         final = [State.COMPLETED, State.CANCELLED, State.VANISHED, State.SUPERSEDED]
         if not keep_failed:
             final.append(State.FAILED)
-        marks = ", ".join("?" * len(final))
+        states = ", ".join(f"'{state.value}'" for state in final)
+        # A document's newest job stays as long as an older one does: else that one would pass for the newest.
+        may_go = f"""state IN ({states}) AND finished_at < ? AND disposal IS NULL AND NOT EXISTS (
+                     SELECT 1 FROM jobs AS older
+                     WHERE older.watch = jobs.watch AND older.source = jobs.source AND older.id < jobs.id
+                     AND NOT (older.state IN ({states}) AND older.finished_at < ? AND older.disposal IS NULL))"""
+        found = self._readers.rows(
+            f"SELECT id FROM jobs NOT INDEXED WHERE id > ? AND {may_go} ORDER BY id LIMIT ?",
+            (after, older_than, older_than, limit),
+        )
+        if not found:
+            return 0, 0
 
         def operation(db: Connection) -> int:
-            db.execute(
-                f"""DELETE FROM jobs WHERE id IN (SELECT id FROM jobs
-                    WHERE state IN ({marks}) AND finished_at < ? AND disposal IS NULL LIMIT ?)""",
-                (*(state.value for state in final), older_than, limit),
-            )
-            return int(db.changes())
+            dropped = 0
+            for (job_id,) in found:
+                db.execute(f"DELETE FROM jobs WHERE id = ? AND {may_go}", (job_id, older_than, older_than))
+                dropped += db.changes()
+            return dropped
 
-        return self._writer.call(operation)
+        return int(found[-1][0]), self._writer.call(operation)
 
     def orphans(self, watch: str, after: bytes, limit: int = 1000) -> list[bytes]:
         """Documents without a job, in the order of their paths: what `forget` may drop if the source is gone."""
@@ -322,7 +353,9 @@ class JobTable:
         def operation(db: Connection) -> None:
             watch_id = _watch_id(db, watch)
             db.executemany(
-                "DELETE FROM documents WHERE watch = ? AND source = ?", [(watch_id, source) for source in sources]
+                """DELETE FROM documents WHERE watch = ? AND source = ? AND NOT EXISTS (SELECT 1 FROM jobs
+                   WHERE jobs.watch = documents.watch AND jobs.source = documents.source)""",
+                [(watch_id, source) for source in sources],
             )
 
         self._writer.call(operation)

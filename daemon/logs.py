@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Protocol, TextIO, cast
 
 
@@ -14,6 +15,22 @@ class Log(Protocol):
     def info(self, event: str, **values: Any) -> Any: ...
     def warning(self, event: str, **values: Any) -> Any: ...
     def error(self, event: str, **values: Any) -> Any: ...
+
+
+class Lossy:
+    """A stream that is never an error: a full disk or a closed terminal under the log must not stop the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def build(level: str, form: str, stream: TextIO = sys.stderr) -> Log:
@@ -36,7 +53,7 @@ def build(level: str, form: str, stream: TextIO = sys.stderr) -> Log:
     return cast(
         Log,
         structlog.wrap_logger(
-            structlog.WriteLogger(stream),
+            structlog.WriteLogger(cast(TextIO, Lossy(stream))),
             processors=processors,
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
             cache_logger_on_first_use=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from daemon.db import reader
@@ -18,7 +18,11 @@ CHUNK = 500
 
 
 class Operations:
-    """Carries out `retry` and `prune`. `retried` is told of jobs that have become pending."""
+    """Carries out `retry` and `prune`.
+
+    `retried` is told of jobs that have become pending; `disposals_held` keeps the janitor from acting on jobs whose
+    disposals are being called off.
+    """
 
     def __init__(
         self,
@@ -26,11 +30,13 @@ class Operations:
         jobs: JobTable,
         sources: Mapping[str, Source],
         retried: Callable[[list[Job]], None] = lambda jobs: None,
+        disposals_held: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._database = database
         self._jobs = jobs
         self._sources = sources
         self._retried = retried
+        self._disposals_held = disposals_held
 
     def retry(self, request: dict[str, Any]) -> dict[str, Any]:
         """`ids`, or `failed` with an optional `watch`: make those jobs pending again."""
@@ -40,7 +46,8 @@ class Operations:
                 ids += failed_ids(db, request.get("watch"))
         count, refused = 0, []
         for start in range(0, len(ids), CHUNK):
-            jobs, reasons = self._jobs.retry(ids[start : start + CHUNK])
+            with self._disposals_held():
+                jobs, reasons = self._jobs.retry(ids[start : start + CHUNK])
             self._retried(jobs)
             count += len(jobs)
             refused += reasons
@@ -49,9 +56,12 @@ class Operations:
     def prune(self, request: dict[str, Any]) -> dict[str, Any]:
         """`older_than_seconds`, `keep_failed`: drop finished jobs, and documents whose source is gone."""
         cutoff = time.time() - float(request["older_than_seconds"])
-        jobs = 0
-        while dropped := self._jobs.prune(cutoff, keep_failed=bool(request.get("keep_failed")), limit=CHUNK):
+        jobs, after = 0, 0
+        while True:
+            after, dropped = self._jobs.prune(cutoff, keep_failed=bool(request.get("keep_failed")), after=after)
             jobs += dropped
+            if not after:
+                break
         documents = sum(self._forget_gone(watch, source) for watch, source in self._sources.items())
         return {"jobs": jobs, "documents": documents}
 

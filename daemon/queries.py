@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from typing import Any
 
 from daemon.db import Connection, Row
@@ -31,27 +31,26 @@ def counts(db: Connection) -> dict[str, dict[str, int]]:
 
 def oldest_pending(db: Connection) -> float | None:
     """When the pending job that waits longest was discovered."""
-    row: Row = next(iter(db.execute("SELECT min(id), discovered_at FROM jobs WHERE state = 'pending'")))
-    return None if row[1] is None else float(row[1])
+    sql = """SELECT discovered_at FROM jobs WHERE state = 'pending' AND watch = ? ORDER BY id LIMIT 1"""
+    found = [row[0] for (watch_id,) in _watch_ids(db, None) for row in db.execute(sql, (watch_id,))]
+    return min(found, default=None)
 
 
 def watches(db: Connection) -> list[tuple[str, str, str]]:
     """Name, source and sink of every watch ever seen, in the order of their first appearance."""
-    return [(str(row[0]), str(row[1]), str(row[2])) for row in db.execute("SELECT name, source, sink FROM watches")]
+    rows = db.execute("SELECT name, source, sink FROM watches")
+    return [(str(name), os.fsdecode(source), os.fsdecode(sink)) for name, source, sink in rows]
 
 
-def listing(db: Connection, *, state: str | None, watch: str | None, limit: int) -> Iterator[dict[str, Any]]:
-    """Jobs, newest first."""
-    conditions, bindings = [], []
+def listing(db: Connection, *, state: str | None, watch: str | None, limit: int) -> list[dict[str, Any]]:
+    """Jobs, newest first. Asks an index for the newest of each watch: no history is too long for it."""
+    conditions = ["jobs.watch = ?"]
     if state is not None:
-        # A literal, so that SQLite can use the partial index of that state; State() admits nothing else.
         conditions.append(f"jobs.state = '{State(state).value}'")
-    if watch is not None:
-        conditions.append("watches.name = ?")
-        bindings.append(watch)
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    for row in db.execute(f"SELECT {_COLUMNS} {_FROM} {where} ORDER BY jobs.id DESC LIMIT ?", (*bindings, limit)):
-        yield _record(row)
+    sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(conditions)} ORDER BY jobs.id DESC LIMIT ?"
+    rows = [row for (watch_id,) in _watch_ids(db, watch) for row in db.execute(sql, (watch_id, limit))]
+    rows.sort(key=lambda row: int(row[0]), reverse=True)
+    return [_record(row) for row in rows[:limit]]
 
 
 def job(db: Connection, job_id: int) -> dict[str, Any] | None:
@@ -74,11 +73,17 @@ def known(db: Connection, watch: str, source: bytes) -> bool:
 
 
 def failed_ids(db: Connection, watch: str | None) -> list[int]:
-    """The ids of all failed jobs."""
+    """The failed jobs whose document has not come in a newer version since."""
+    sql = """SELECT id FROM jobs WHERE state = 'failed' AND watch = ? AND NOT EXISTS (
+             SELECT 1 FROM jobs AS newer
+             WHERE newer.watch = jobs.watch AND newer.source = jobs.source AND newer.id > jobs.id)"""
+    return [row[0] for (watch_id,) in _watch_ids(db, watch) for row in db.execute(sql, (watch_id,))]
+
+
+def _watch_ids(db: Connection, watch: str | None) -> list[Row]:
     if watch is None:
-        return [row[0] for row in db.execute("SELECT id FROM jobs WHERE state = 'failed'")]
-    sql = f"SELECT jobs.id {_FROM} WHERE jobs.state = 'failed' AND watches.name = ?"
-    return [row[0] for row in db.execute(sql, (watch,))]
+        return list(db.execute("SELECT id FROM watches"))
+    return list(db.execute("SELECT id FROM watches WHERE name = ?", (watch,)))
 
 
 def _record(row: Row) -> dict[str, Any]:

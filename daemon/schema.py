@@ -12,8 +12,8 @@ _FIRST = """
 CREATE TABLE watches (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    source TEXT NOT NULL,
-    sink TEXT NOT NULL
+    source BLOB NOT NULL,
+    sink BLOB NOT NULL
 );
 
 CREATE TABLE jobs (
@@ -43,8 +43,8 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_by_source ON jobs (watch, source, id);
 CREATE INDEX jobs_pending ON jobs (watch, priority DESC, id) WHERE state = 'pending';
-CREATE INDEX jobs_processing ON jobs (id) WHERE state = 'processing';
-CREATE INDEX jobs_failed ON jobs (id) WHERE state = 'failed';
+CREATE INDEX jobs_by_watch ON jobs (watch, id);
+CREATE INDEX jobs_by_state ON jobs (state, watch, id);
 CREATE INDEX jobs_disposal ON jobs (id) WHERE disposal IS NOT NULL;
 
 -- The last seen version of each document, and the last one converted with the content it had. Outlives pruned jobs:

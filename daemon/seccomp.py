@@ -94,11 +94,15 @@ def install(libc: ctypes.CDLL) -> bool:
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         return False
-    instructions = program(machine, os.getpid())
+    return attach(libc, program(machine, os.getpid()))
+
+
+def attach(libc: ctypes.CDLL, instructions: list[Instruction]) -> bool:
+    """Hand a filter to the kernel, for all threads of this process; says whether it took it."""
     code = b"".join(struct.pack("@HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HxxxxxxP", len(instructions), ctypes.addressof(buffer))
-    return bool(libc.syscall(SECCOMP_CALL[machine], SET_MODE_FILTER, ALL_THREADS, header) == 0)
+    return bool(libc.syscall(SECCOMP_CALL[platform.machine()], SET_MODE_FILTER, ALL_THREADS, header) == 0)
 
 
 def program(machine: str, pid: int) -> list[Instruction]:

@@ -51,6 +51,14 @@ class StateDir:
         name = _user_name(owner)
         raise UsageError(f"state_dir {self.path} belongs to {name}", f"Run the command as that user: sudo -u {name} …")
 
+    def holder(self) -> int | None:
+        """The process that holds the lock or held it last, as far as it is known."""
+        try:
+            with open(os.path.join(self.path, "lock"), "rb") as file:
+                return int(file.read(32))
+        except (OSError, ValueError):
+            return None
+
     def lock(self, wait_seconds: float) -> Lock:
         """Become the only process that changes this state_dir. Raises AlreadyRunning after `wait_seconds`."""
         self.create()
@@ -63,10 +71,9 @@ class StateDir:
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
-                holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(fd)
                 raise AlreadyRunning(
-                    f"another convertd (pid {holder}) holds state_dir {self.path}",
+                    f"another convertd (pid {self.holder() or 'unknown'}) holds state_dir {self.path}",
                     "Stop that one first, or give this one another state_dir.",
                 ) from None
             os.ftruncate(fd, 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from daemon.control import ControlServer
 from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
 from daemon.disposal import Janitor
-from daemon.errors import ConvertdError, EnvironmentProblem, FatalError
+from daemon.errors import ConvertdError, FatalError
 from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.logs import Log
@@ -32,6 +31,9 @@ HEALTH_CHECK_SECONDS = 2.0
 ONCE_SICK_SECONDS = 60.0
 ONCE_UNREADY_SECONDS = 60.0
 RATE_WINDOW_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+ONCE_LOOK_SECONDS = 0.05
+RECHECK_SECONDS = 0.6
 
 
 class Tally:
@@ -42,6 +44,8 @@ class Tally:
         self._lock = threading.Lock()
         self._started = monotonic()
         self._recent: list[float] = []
+        self.ended = 0
+        self.changed = 0
         self.completed = 0
         self.failed = 0
 
@@ -49,11 +53,18 @@ class Tally:
         """A job has ended."""
         now = self._monotonic()
         with self._lock:
+            self.ended += 1
+            self.changed += state is State.SUPERSEDED
             self.completed += state is State.COMPLETED
             self.failed += state is State.FAILED
             self._recent.append(now)
             if self._recent[0] < now - 2 * RATE_WINDOW_SECONDS:
                 self._recent = [ended for ended in self._recent if ended >= now - RATE_WINDOW_SECONDS]
+
+    def note_change(self) -> None:
+        """A document was found changed outside of a job."""
+        with self._lock:
+            self.changed += 1
 
     def per_second(self) -> float:
         """Jobs ended per second over the last minute."""
@@ -85,6 +96,50 @@ class Parts:
     halt: threading.Event
 
 
+class Drain:
+    """When `--once` is at its end: everything that was there is converted and disposed of, or will not be.
+
+    Asked again and again by one thread.
+    """
+
+    def __init__(self, parts: Parts, tally: Tally, log: Log) -> None:
+        self._parts = parts
+        self._tally = tally
+        self._log = log
+        self._progress = (-1, -1)
+        self._sick_since: float | None = None
+        self._idle_since: float | None = None
+
+    def exit_code(self) -> int | None:
+        """The exit code, once it is known."""
+        now = time.monotonic()
+        progress = (self._tally.ended, self._tally.changed)
+        if self._progress != progress:
+            self._progress = progress
+            self._sick_since = self._idle_since = None
+        if any(health.sick for health in self._parts.health.values()):
+            self._sick_since = self._sick_since or now
+        if self._sick_since is not None and now - self._sick_since > ONCE_SICK_SECONDS:
+            self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
+            return 1
+        # The order of the questions matters: a file leaves discovery after it is queued, and the queue after it is
+        # due for disposal.
+        left = [discovery.left for discovery in self._parts.discoveries]
+        if None in left or not self._parts.dispatcher.idle():
+            self._idle_since = None
+            return None
+        self._idle_since = self._idle_since or now
+        unready, undisposed = sum(number or 0 for number in left), self._parts.janitor.backlog()
+        if not unready and not undisposed:
+            # A document found changed goes back to discovery, which takes a moment to look at it.
+            settled = now - self._idle_since >= (RECHECK_SECONDS if self._tally.changed else ONCE_LOOK_SECONDS / 2)
+            return (1 if self._tally.failed else 0) if settled else None
+        if now - self._idle_since <= ONCE_UNREADY_SECONDS:
+            return None
+        self._log.error("giving up on files that do not become free", still_written=unready, not_disposed_of=undisposed)
+        return 1
+
+
 class Supervisor:
     """Runs the parts until `stop` was called or, with `once`, until nothing is left to do.
 
@@ -98,15 +153,17 @@ class Supervisor:
         self._once = once
         self._wake = threading.Event()
         self._stops = 0
+        self._hang_ups = 0
         self._threads: list[threading.Thread] = []
         self._crash: BaseException | None = None
 
     def stop(self) -> None:
         """First call: drain. Second call: stop at once. Safe in a signal handler."""
-        self._stops += 1
-        if self._stops > 1:
-            self._parts.pool.kill()
-        self._wake.set()
+        self._stops += 1  # and nothing else: a handler that takes a lock could meet itself
+
+    def hang_up(self) -> None:
+        """SIGHUP. Safe in a signal handler."""
+        self._hang_ups += 1
 
     def run(self, tick: Callable[[], None] = lambda: None) -> int:
         """Run to the end; returns the exit code. `tick` is called a few times a second from this thread."""
@@ -177,44 +234,18 @@ class Supervisor:
     # -- run ---------------------------------------------------------------------------------------------------
 
     def _watch_over(self, tick: Callable[[], None]) -> int:
-        idle_since: float | None = None
-        sick_since: float | None = None
+        drain = Drain(self._parts, self._tally, self._log)
         while True:
             self._raise_if_broken()
             if self._stops:
-                return 0
+                return 1 if self._once else 0
+            if self._hang_ups:
+                self._hang_ups = 0
+                self._log.warning("reload is not supported yet: restart to apply a changed configuration")
             tick()
-            if self._once:
-                now = time.monotonic()
-                sick_since = (sick_since or now) if self._sick() else None
-                if sick_since is not None and now - sick_since > ONCE_SICK_SECONDS:
-                    self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
-                    return 1
-                idle_since = (idle_since or now) if self._idle() else None
-                if idle_since is not None and (done := self._once_is_done(now - idle_since)) is not None:
-                    return done
-            self._wake.wait(0.05 if self._once else 0.5)
-
-    def _once_is_done(self, idle_seconds: float) -> int | None:
-        unready = sum(discovery.left or 0 for discovery in self._parts.discoveries)
-        if unready and idle_seconds <= ONCE_UNREADY_SECONDS:
-            return None
-        if unready:
-            self._log.error("giving up: files are still being written", files=unready)
-        return 1 if unready or self._tally.failed else 0
-
-    def _idle(self) -> bool:
-        """Everything that was there has been seen, converted and disposed of. The order of the questions matters:
-        a file leaves discovery before it is queued, and is queued before it is due for disposal."""
-        parts = self._parts
-        return (
-            all(discovery.left is not None for discovery in parts.discoveries)
-            and parts.dispatcher.idle()
-            and parts.janitor.idle()
-        )
-
-    def _sick(self) -> bool:
-        return any(health.sick for health in self._parts.health.values())
+            if self._once and (exit_code := drain.exit_code()) is not None:
+                return exit_code
+            self._wake.wait(ONCE_LOOK_SECONDS if self._once else LOOK_SECONDS)
 
     def _raise_if_broken(self) -> None:
         if self._crash is not None:
@@ -241,8 +272,7 @@ class Supervisor:
         parts.pool.kill()
         self._join(STOP_AT_ONCE_SECONDS, until=lambda: False)
         parts.control.close()
-        with suppress(EnvironmentProblem):  # a full disk: the next start recovers them, counted as interrupted
-            parts.jobs.release_all()
+        parts.jobs.release_all()
         parts.pool.close()
 
     def _join(self, seconds: float, until: Callable[[], bool]) -> None:
@@ -250,4 +280,4 @@ class Supervisor:
         waiting = [thread for thread in self._threads if thread.name != "control"]
         for thread in waiting:
             while thread.is_alive() and time.monotonic() < deadline and not until():
-                thread.join(0.05)
+                thread.join(0.02)

@@ -18,6 +18,7 @@ from daemon.disposal import Janitor
 from daemon.errors import (
     DocumentError,
     EnvironmentProblem,
+    FatalError,
     Kind,
     SourceChanged,
     SourceVanished,
@@ -87,16 +88,15 @@ class Worker:
             outcome = self._pipeline.run(route, job)
         except Stopped:
             self._release(job)
-        except SourceChanged:
-            route.source.recheck(job.source)
-            self._end(job, State.SUPERSEDED)
+        except SourceChanged as changed:
+            self._changed(route, job, changed)
         except SourceVanished:
             self._vanished(job)
         except DocumentError as error:
             self._fail(route, job, error)
         except TransientError as error:
             self._failed_attempt(route, job, error)
-        except EnvironmentProblem:
+        except (EnvironmentProblem, FatalError):
             raise
         except Exception as error:
             self._log.error("internal error", **_about(job), error=repr(error), exception=traceback.format_exc())
@@ -121,7 +121,9 @@ class Worker:
                 self._end(job, outcome.state)
             return
         conversion, dispose = outcome.conversion, route.watch.on_success.action != "keep"
-        self._record(lambda: self._jobs.complete(job, conversion, outcome.output, dispose=dispose))
+        if not self._record(lambda: self._jobs.complete(job, conversion, outcome.output, dispose=dispose)):
+            self._dispatcher.done(job)  # somebody else has ended it, or the daemon halts
+            return
         if dispose:
             self._janitor.add(job, route.watch.on_success)
         self._ended(State.COMPLETED)
@@ -163,12 +165,26 @@ class Worker:
                 return
             self._log.error("error file not written", **_about(job), error=unwritten.message)
         dispose = route.watch.on_failure.action != "keep"
-        self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose))
+        if not self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose)):
+            self._dispatcher.done(job)
+            return
         if dispose:
             self._janitor.add(job, route.watch.on_failure)
         self._ended(State.FAILED)
         self._dispatcher.done(job)
         self._log.warning("failed", **_about(job), kind=error.kind.value, error=error.message, hint=error.hint)
+
+    def _changed(self, route: Route, job: Job, changed: SourceChanged) -> None:
+        """A newer version is there, which discovery queues; in quarantine nobody would discover it."""
+        if job.location is not None:
+            hint = "Drop it into the source again: it is then converted as it is now."
+            self._fail(route, job, DocumentError(Kind.UNREADABLE, "it has been changed where it was moved to", hint))
+            return
+        self._record(lambda: self._jobs.end(job, State.SUPERSEDED))
+        route.source.recheck(job.source)  # before `done`: there is no moment at which nobody has the document
+        self._ended(State.SUPERSEDED)
+        self._dispatcher.done(job)
+        self._log.info("changed while it was read", **_about(job))
 
     def _vanished(self, job: Job) -> None:
         """A missing folder makes every document in it look gone: ask the watch's probe before believing it."""
@@ -187,17 +203,19 @@ class Worker:
         self._record(lambda: self._jobs.release(job))
         self._dispatcher.give_back(job)
 
-    def _record(self, write: Callable[[], object]) -> None:
-        """Write to the job table, however long its disk is sick; a halt leaves the job to the next start."""
+    def _record(self, write: Callable[[], bool]) -> bool:
+        """Write to the job table, however long its disk is sick; a halt leaves the job to the next start.
+
+        False where nothing was written: then the job is no longer this worker's.
+        """
         while True:
             try:
-                write()
-                return
+                return write()
             except EnvironmentProblem as problem:
                 for health in self._health.values():
                     health.fell_ill(problem)
                 if self._halt.wait(RECORD_AGAIN_SECONDS):
-                    return
+                    return False
 
 
 def _about(job: Job) -> dict[str, object]:

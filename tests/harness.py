@@ -69,14 +69,21 @@ class Daemon:
     """`convertd run` over `folder/inbox` and `folder/outbox`, or over a configuration written to `folder`.
 
     `config` is the text of a configuration; without one the two folders are given as arguments. The process's log
-    goes to `folder/log`.
+    goes to `folder/log`. `prefix` is a command that executes the daemon's, such as setpriv.
     """
 
-    def __init__(self, folder: Path, config: str | None = None, entry: Sequence[str] = ("-m", "daemon")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str | None = None,
+        entry: Sequence[str] = ("-m", "daemon"),
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.inbox, self.outbox, self.state = folder / "inbox", folder / "outbox", folder / "state"
         self.inbox.mkdir(exist_ok=True)
         self.entry = tuple(entry)
+        self.prefix = tuple(prefix)
         self.config = folder / "convertd.toml" if config is not None else None
         if self.config is not None:
             self.config.write_text(config or "")
@@ -93,7 +100,7 @@ class Daemon:
         folders = [] if self.config else [str(self.inbox), str(self.outbox)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.entry, "run", *folders, *self.where, *options],
+                [*self.prefix, sys.executable, *self.entry, "run", *folders, *self.where, *options],
                 cwd=self.folder,
                 env=environment(env),
                 stdout=log,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
 
 from daemon import __version__
-from daemon.errors import ConvertdError
+from daemon.errors import ConfigError, ConvertdError
 
 COMMANDS = ("run", "convert", "status", "jobs", "why", "retry", "prune")
 
@@ -43,11 +43,15 @@ def main() -> None:
     """The console script."""
     try:
         cli(prog_name="convertd")
-    except ConvertdError as error:
-        click.echo(f"convertd: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  → {error.hint}", err=True)
+    except ConfigError as error:
+        _say(*error.mistakes)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
-        sys.exit(0)
+    except ConvertdError as error:
+        _say(f"convertd: {error.message}", *([f"  → {error.hint}"] if error.hint else []))
+        sys.exit(error.exit_code)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        with suppress(OSError):  # nobody can read it; the exit code still tells
+            click.echo(line, err=True)

@@ -16,12 +16,13 @@ from daemon import config as configuration
 from daemon.config import Config
 from daemon.control import ask
 from daemon.db import Connection, Readers, Writer, reader
-from daemon.errors import NotRunning, UsageError
+from daemon.errors import NotRunning, Unanswered, UsageError
 from daemon.jobs import JobTable
 from daemon.operations import Operations
 from daemon.statedir import StateDir
 
 DEFAULT_STATE_DIR = ".convertd"
+STATUS_TIMEOUT_SECONDS = 5.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -46,11 +47,17 @@ class Place:
             ) from error
 
     def live(self) -> dict[str, Any] | None:
-        """What the running daemon says of itself, None where none is running."""
+        """What the running daemon says of itself, None where none is running.
+
+        One that does not answer is described as far as that goes.
+        """
         try:
-            return ask(self.state.socket, "status")
+            return ask(self.state.socket, "status", timeout_seconds=STATUS_TIMEOUT_SECONDS)
         except NotRunning:
             return None
+        except Unanswered:
+            unknown = {"version": None, "uptime_seconds": None, "documents_per_second": 0.0, "watches": {}}
+            return {"pid": self.state.holder(), "state": "not answering", **unknown}
 
 
 def place_options(function: F) -> F:

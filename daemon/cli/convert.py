@@ -37,9 +37,15 @@ def command(files: tuple[str, ...], folder: str | None, config_path: str | None)
     pool.start()
     try:
         with ThreadPoolExecutor(min(config.workers, len(files))) as threads:
-            results = list(threads.map(partial(_convert, pool, config, sink), range(len(files)), files))
+            try:
+                results = list(threads.map(partial(_convert, pool, config, sink), range(len(files)), files))
+            except BaseException:
+                pool.kill()  # Ctrl-C: else the threads would be waited for
+                raise
     finally:
         pool.close()
+        if sink is not None:
+            sink.close()
     raise SystemExit(0 if all(results) else 1)
 
 

@@ -9,7 +9,7 @@ from daemon.errors import UsageError
 
 
 @click.command("retry")
-@click.argument("jobs", type=click.IntRange(1), nargs=-1, metavar="[JOB]…")
+@click.argument("jobs", type=click.IntRange(1, 2**63 - 1), nargs=-1, metavar="[JOB]…")
 @place_options
 @click.option("--failed", is_flag=True, help="All failed jobs.")
 @click.option("--name", "watch", help="With --failed: only those of this watch.")

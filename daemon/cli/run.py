@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import click
 
@@ -38,11 +38,12 @@ def command(folders: tuple[str, ...], once: bool, config_path: str | None, state
     log = logs.build(config.log.level, config.log.format)
     with ExitStack() as stack:
         supervisor = stack.enter_context(app.running(config, log, once=once))
-        _listen_to_signals(supervisor, log)
+        _listen_to_signals(supervisor)
         tick = stack.enter_context(_progress(supervisor)) if once and sys.stderr.isatty() else lambda: None
         exit_code = supervisor.run(tick)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(exit_code)  # threads that a stop could not end must not keep the process
 
 
@@ -59,10 +60,10 @@ def _configuration(folders: tuple[str, ...], config_path: str | None, state_dir:
     return configuration.load(found, checks=[app.installed])
 
 
-def _listen_to_signals(supervisor: Supervisor, log: logs.Log) -> None:
+def _listen_to_signals(supervisor: Supervisor) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-    signal.signal(signal.SIGHUP, lambda *_: log.warning("reload is not supported yet: restart to apply changes"))
+    signal.signal(signal.SIGHUP, lambda *_: supervisor.hang_up())
 
 
 class _progress:

@@ -71,7 +71,9 @@ def _sum(counts: dict[str, dict[str, int]]) -> dict[str, int]:
 
 def _print(status: dict[str, Any]) -> None:
     daemon = status["daemon"]
-    if daemon["running"]:
+    if daemon["running"] and daemon["version"] is None:
+        click.echo(f"convertd runs as pid {daemon['pid']} but does not answer (stopped, or its disk hangs)")
+    elif daemon["running"]:
         click.echo(f"convertd {daemon['version']}, pid {daemon['pid']}, {daemon['state']}")
         click.echo(f"up {daemon['uptime_seconds']:.0f} s, {status['documents_per_second']:.1f} documents/s")
     else:

@@ -24,13 +24,15 @@ def command(what: str, config_path: str | None, state_dir: str | None) -> None:
     """Tell what happened to a file: which rule took or refused it, which attempts, which error, which output."""
     place = locate(config_path, state_dir)
     with place.table() as db:
-        lines = list(
-            _of_job(db, int(what)) if what.isdigit() and not os.path.lexists(what) else _of_path(place, db, what)
-        )
+        lines = list(_of_job(db, int(what)) if _is_job(what) else _of_path(place, db, what))
     for line in lines:
         click.echo(line)
     for line in _conditions(place):
         click.echo(line)
+
+
+def _is_job(what: str) -> bool:
+    return what.isdecimal() and what.isascii() and len(what) <= 18 and not os.path.lexists(what)
 
 
 def _of_job(db: Connection, job_id: int) -> Iterator[str]:
@@ -43,11 +45,8 @@ def _of_job(db: Connection, job_id: int) -> Iterator[str]:
 
 def _of_path(place: Place, db: Connection, what: str) -> Iterator[str]:
     path = os.path.abspath(what)
-    matches = [
-        (watch, os.fsencode(os.path.relpath(path, watch.source)))
-        for watch in _watches(place, db)
-        if _inside(path, watch.source)
-    ]
+    located = [(watch, _below(path, watch.source)) for watch in _watches(place, db)]
+    matches = [(watch, source) for watch, source in located if source is not None]
     if not matches:
         raise UsageError(
             f"{display(os.fsencode(path))} lies in no watched folder", "convertd status lists the watches."
@@ -63,10 +62,12 @@ def _of_path(place: Place, db: Connection, what: str) -> Iterator[str]:
             yield "  converted earlier; its jobs have been pruned" if known else "  never queued"
 
 
-def _inside(path: str, folder: str) -> bool:
-    """Whether the folder of `path`, which itself may be a link, is `folder` or lies below it."""
-    parent, root = os.path.realpath(os.path.dirname(path)), os.path.realpath(folder)
-    return os.path.commonpath([parent, root]) == root
+def _below(path: str, folder: str) -> bytes | None:
+    """The path relative to `folder`, by whatever links both are named; None outside. Its last part may be a link."""
+    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    root = os.path.realpath(folder)
+    inside = os.path.commonpath([real, root]) == root and real != root
+    return os.fsencode(os.path.relpath(real, root)) if inside else None
 
 
 def _watches(place: Place, db: Connection) -> list[Watch]:

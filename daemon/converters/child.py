@@ -101,6 +101,7 @@ def library_paths() -> list[str]:
     paths.update(sysconfig.get_path(name, vars=bases) for name in named[:2])
     paths.update(site.getsitepackages())
     paths.update(folder for folder in sys.path if _holds_distributions(folder))
+    paths.update(filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
     return sorted({PACKAGE, *paths})
 
 
@@ -142,6 +143,7 @@ def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wir
             _fail(channel, task, Kind.TOO_LARGE, message)
         else:
             channel.send(result, markdown)
+            channel.send(wire.End(token=task.token))
 
 
 def _result(channel: wire.Channel, router: Router, task: wire.Task, document: int) -> tuple[wire.Result, bytes]:

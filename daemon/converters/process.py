@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from daemon.converters import wire
+from daemon.converters.talk import Talk
 from daemon.converters.tessdata import packaged_dir
 from daemon.errors import DocumentError, Kind
 from daemon.model import Conversion
@@ -21,7 +23,6 @@ from daemon.model import Conversion
 NOISE_BYTES = 1 << 20
 TAIL_BYTES = 4096
 END_SECONDS = 5.0
-PROGRESS_LIMIT = 200_000  # messages about one document; more are an attempt to keep the parent busy
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = "import sys; from daemon.converters.child import main; main(int(sys.argv[1]))"
 NO_MEMORY = re.compile(rb"memory allocation of \d+ bytes failed|bad_alloc|MemoryError|[Cc]annot allocate memory")
@@ -63,6 +64,8 @@ class ChildProcess:
         self._killed = False
         self._settings = settings
         self.pid = self._process.pid
+        # Opened before the sandbox closes: where /proc hides processes it would not be found afterwards.
+        self._memory = _opened(f"/proc/{self.pid}/statm")
         self.started = time.monotonic()
         self.facts: wire.Ready | None = None
         self.documents = 0
@@ -95,23 +98,23 @@ class ChildProcess:
         """
         started = time.monotonic()
         token = self._hand_over(document, name)
-        conversation = _Conversation(self._channel, token, started + timeout_seconds)
+        talk = Talk(self._channel, token, started + timeout_seconds)
         try:
-            result, markdown = conversation.outcome(self._settings.result_bytes)
+            result, markdown = talk.outcome(self._settings.result_bytes)
         except TimeoutError:
             self._end("time-out")
-            message = f"{conversation.engine or 'The converter'} did not finish within {timeout_seconds:g} s"
+            message = f"{talk.engine or 'The converter'} did not finish within {timeout_seconds:g} s"
             raise DocumentError(Kind.TIMEOUT, message) from None
         except ConnectionResetError as error:  # as a socket ends whose owner did not read what was sent
             raise ChildGone from error
         except (OSError, EOFError) as error:
-            raise self._death(conversation.engine) from error
+            raise self._death(talk.engine) from error
         except wire.ProtocolError as error:
             self._end(f"garbage: {error}")
-            message = f"{conversation.engine or 'The converter'} broke the converter: {error}"
+            message = f"{talk.engine or 'The converter'} broke the converter: {error}"
             raise DocumentError(Kind.CRASHED, message) from error
         except DocumentError as error:
-            if conversation.last:
+            if talk.last:
                 self.unfit = error.message
             raise
         finally:
@@ -134,8 +137,7 @@ class ChildProcess:
     def resident_bytes(self) -> int:
         """Memory held now; 0 where that cannot be told."""
         try:
-            with open(f"/proc/{self.pid}/statm", "rb") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return int(os.pread(self._memory, 256, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError):
             return 0
 
@@ -144,10 +146,8 @@ class ChildProcess:
         with self._reaping:  # until it is reaped its pid is nobody else's
             self._killed = True
             if self._process.returncode is None:
-                try:
+                with suppress(ProcessLookupError):
                     os.killpg(self.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
     def reap(self, seconds: float = END_SECONDS) -> bool:
         """Wait for the end of a process that was killed, and free what it holds; False if it did not end in time."""
@@ -164,21 +164,17 @@ class ChildProcess:
     def close(self) -> None:
         """Free the descriptors. Idempotent."""
         self._channel.close()
-        if self._noise >= 0:
-            os.close(self._noise)
-            self._noise = -1
+        for fd in (self._noise, self._memory):
+            if fd >= 0:
+                os.close(fd)
+        self._noise = self._memory = -1
 
     def last_words(self) -> bytes:
         """The end of what the child wrote to stderr since this was asked last, as far as the pipe had room for it."""
         tail = b""
-        for _ in range(4):  # bounded: it may write as fast as this reads
-            try:
-                piece = os.read(self._noise, NOISE_BYTES)
-            except OSError:
-                break
-            if not piece:
-                break
-            tail = (tail + piece)[-TAIL_BYTES:]
+        with suppress(OSError):  # nothing more
+            for _ in range(4):  # bounded: it may write as fast as this reads
+                tail = (tail + os.read(self._noise, NOISE_BYTES))[-TAIL_BYTES:]
         return tail
 
     def last_line(self) -> str:
@@ -225,37 +221,11 @@ class ChildProcess:
             poll.poll(int(seconds * 1000))
 
 
-class _Conversation:
-    """The replies about one document, until its outcome."""
-
-    def __init__(self, channel: wire.Channel, token: int, deadline: float) -> None:
-        self._channel = channel
-        self._token = token
-        self._deadline = deadline
-        self.engine = ""
-        self.last = False
-
-    def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes]:
-        """The result and its Markdown, or DocumentError as the child reports it."""
-        for _ in range(PROGRESS_LIMIT):
-            reply = self._channel.receive(wire.TO_PARENT, self._deadline)
-            if isinstance(reply, wire.Ready) or reply.token != self._token:
-                raise wire.ProtocolError("an answer to no question")
-            if isinstance(reply, wire.Failure):
-                self.last = reply.last
-                raise DocumentError(reply.kind, reply.message)
-            if isinstance(reply, wire.Result):
-                if reply.size_bytes > result_bytes:
-                    raise wire.ProtocolError("a result above its limit")
-                return reply, self._channel.receive_bytes(reply.size_bytes, self._deadline)
-            self.engine = reply.engine
-        raise wire.ProtocolError("endless talk")
-
-
 def environment(settings: wire.Settings) -> dict[str, str]:
     """All that a child gets of the environment: nothing of the daemon's own, which may hold credentials."""
     path = [os.path.abspath(entry) for entry in sys.path]
-    return {
+    needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+    return needed | {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": "/nonexistent",
@@ -269,6 +239,13 @@ def environment(settings: wire.Settings) -> dict[str, str]:
         "TOKIO_WORKER_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",  # each reserves 64 MiB of the address space
     }
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _noise_pipe() -> tuple[int, int]:

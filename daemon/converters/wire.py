@@ -67,7 +67,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 
 
 class Result(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: done; `size_bytes` of Markdown in UTF-8 follow."""
+    """Child to parent: done; `size_bytes` of Markdown in UTF-8 follow, and `End`."""
 
     token: Count
     size_bytes: Count
@@ -81,6 +81,12 @@ class Result(msgspec.Struct, frozen=True, tag=True):
     warnings: Annotated[tuple[Text, ...], msgspec.Meta(max_length=WARNINGS_LIMIT)]
 
 
+class End(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: here the Markdown ended. Found elsewhere, something else was written in between."""
+
+    token: Count
+
+
 class Failure(msgspec.Struct, frozen=True, tag=True):
     """Child to parent: the document cannot be converted. After a `last` word the child ends."""
 
@@ -92,8 +98,8 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 Message = TypeVar("Message")
 TO_CHILD: msgspec.msgpack.Decoder[Settings | Task] = msgspec.msgpack.Decoder(Settings | Task)
-TO_PARENT: msgspec.msgpack.Decoder[Ready | Progress | Result | Failure] = msgspec.msgpack.Decoder(
-    Ready | Progress | Result | Failure
+TO_PARENT: msgspec.msgpack.Decoder[Ready | Progress | Result | End | Failure] = msgspec.msgpack.Decoder(
+    Ready | Progress | Result | End | Failure
 )
 
 

@@ -28,6 +28,10 @@ class Sink(Protocol):
         """Write, sync and remove a canary of this size. Raises EnvironmentProblem if that fails."""
         ...
 
+    def close(self) -> None:
+        """At the end of a one-shot command: leave nothing of our own behind."""
+        ...
+
     def sweep(self) -> None:
         """At start: remove what an interrupted publish may have left behind (temporary files only)."""
         ...

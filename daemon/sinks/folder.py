@@ -21,6 +21,7 @@ from daemon.model import display
 
 TEMPORARY = b".convertd-tmp"
 CANARY_BYTES = 64 * 1024
+CANARY_PREFIX = b".convertd-canary-"
 MOST_KNOWN_FOLDERS = 10_000
 _HINT = "Free space, or mend the folder and its permissions; then retry."
 _BLOCK = bytes(1 << 20)
@@ -80,7 +81,13 @@ class FolderSink:
             with self._temporary(fcntl.LOCK_SH) as folder:
                 name = _new_name()
                 write_durably(name, _zeros(max(CANARY_BYTES, size_bytes)), dir_fd=folder)
-                os.unlink(name, dir_fd=folder)
+                canary = os.path.join(self._root.path, CANARY_PREFIX + name)  # the way a result goes
+                try:
+                    os.rename(name, canary, src_dir_fd=folder)
+                finally:
+                    for leftover in (name, canary):
+                        with suppress(FileNotFoundError):
+                            os.unlink(leftover, dir_fd=folder)
         except OSError as error:
             raise EnvironmentProblem(
                 f"the sink {display(self._root.path)} cannot be written: {error.strerror}",
@@ -96,12 +103,20 @@ class FolderSink:
             with self._temporary(fcntl.LOCK_EX | fcntl.LOCK_NB) as folder:
                 for name in os.listdir(folder):
                     os.unlink(name, dir_fd=folder)
+                for name in os.listdir(self._root.path):
+                    if name.startswith(CANARY_PREFIX):
+                        os.unlink(os.path.join(self._root.path, name))
         except BlockingIOError:
             return
         except OSError as error:
             raise EnvironmentProblem(
                 f"the sink {display(self._root.path)} cannot be swept: {error.strerror}", _HINT
             ) from error
+
+    def close(self) -> None:
+        """Leave no empty folder of our own behind. Call when nobody publishes any more."""
+        with suppress(OSError):
+            os.rmdir(os.path.join(self._root.path, TEMPORARY))
 
     def _path(self, name: str | bytes) -> bytes:
         relative = os.fsencode(name)

@@ -97,6 +97,9 @@ class Disposer:
                 except (FileNotFoundError, NotADirectoryError):
                     folder = None
                 location = self._dispose(folder, place, job, disposal)
+        except (SourceChanged, SourceVanished):
+            self._first_seen.pop(job.id, None)
+            raise
         except OSError as error:
             path = b"" if error.filename is None else os.fsencode(error.filename)
             raise TransientError(
@@ -126,8 +129,6 @@ class Disposer:
             return self._already_done(status, job, disposal)
         if hidden is None:
             assert status is not None
-            if self._lies_at_target(folder, job, disposal):
-                return job.location
             self._hide(folder, place, job, status)
         elif status is not None and os.path.samestat(status, hidden):
             os.unlink(place.name, dir_fd=folder)  # a rename by link and unlink was interrupted
@@ -168,7 +169,7 @@ class Disposer:
         if quiet < QUIET_SECONDS:
             raise NotYet("the document has just changed", QUIET_SECONDS - quiet)
         # Asked before the rename too: a file that is only held open is not renamed to and fro every few seconds.
-        if _is_open_for_writing(folder, place.name):
+        if self._is_open_for_writing(folder, place.name):
             raise NotYet("another process has the document open for writing", QUIET_SECONDS)
         self._fault("hide")
         rename_noreplace(place.name, place.private, src_dir_fd=folder, dst_dir_fd=folder)
@@ -176,7 +177,7 @@ class Disposer:
 
     def _make_sure(self, folder: int, place: Place, job: Job) -> None:
         """The hidden file is what was converted and nobody writes it any more; else it gets its name back."""
-        written = _is_open_for_writing(folder, place.private)
+        written = self._is_open_for_writing(folder, place.private)
         status = _status(folder, place.private)
         if status is None:
             raise SourceVanished("the document was removed by somebody else")
@@ -198,15 +199,20 @@ class Disposer:
             self._recheck(parent + b"/" + name if parent else name)
         return name
 
-    # -- moving ------------------------------------------------------------------------------------------------
-
-    def _lies_at_target(self, folder: int, job: Job, disposal: Disposal) -> bool:
-        """A moved document that was converted again and is to be moved to where it is."""
-        if job.location is None or disposal.action != "move":
+    def _is_open_for_writing(self, folder: int, name: bytes) -> bool:
+        """False also where it cannot be told: then the seconds of quiet must do."""
+        if self._readiness.network:
             return False
-        with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(folder), os.stat(_target_folder(job, disposal)))
-        return False
+        try:
+            fd = open_regular(name, dir_fd=folder)
+        except (OSError, NotRegularFile):
+            return False
+        try:
+            return written_by_others(fd) is True
+        finally:
+            os.close(fd)
+
+    # -- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, folder: int, place: Place, job: Job, disposal: Disposal) -> bytes:
         target = _target_folder(job, disposal)
@@ -257,18 +263,6 @@ def _rename_to_free(folder: int, name: bytes, target_fd: int, wanted: bytes) -> 
             continue
         return free
     raise AssertionError("numbers do not end")
-
-
-def _is_open_for_writing(folder: int, name: bytes) -> bool:
-    """False also where it cannot be told: then the seconds of quiet must do."""
-    try:
-        fd = open_regular(name, dir_fd=folder)
-    except (OSError, NotRegularFile):
-        return False
-    try:
-        return written_by_others(fd) is True
-    finally:
-        os.close(fd)
 
 
 def _status(folder: int, name: bytes) -> os.stat_result | None:

@@ -42,7 +42,7 @@ class Tree:
                 if isinstance(entry, bytes):
                     if known or entry not in self._mtimes:
                         stack.append(entry)
-                else:
+                elif entry is not None:
                     files.append(entry)
                 if len(files) >= BATCH or entries >= YIELD_AFTER_ENTRIES:
                     yield _oldest_first(files)
@@ -61,8 +61,8 @@ class Tree:
             if mtime != listed:
                 yield folder
 
-    def _list(self, folder: bytes) -> Iterator[bytes | tuple[int, Candidate]]:
-        """The subfolders (as paths) and the files (with their mtimes) of one folder."""
+    def _list(self, folder: bytes) -> Iterator[bytes | tuple[int, Candidate] | None]:
+        """The subfolders (as paths) and files (with their mtimes) of one folder; None for all else."""
         path = self._path(folder)
         try:
             mtime = os.stat(path, follow_symlinks=not folder).st_mtime_ns
@@ -72,9 +72,7 @@ class Tree:
                 self._mtimes[folder] = _RACY if racy else mtime
                 self.unreadable.pop(folder, None)
                 for entry in entries:
-                    found = self._look(_join(folder, entry.name), entry)
-                    if found is not None:
-                        yield found
+                    yield self._look(_join(folder, entry.name), entry)
         except OSError as error:
             self._mtimes.pop(folder, None)
             if not folder:

@@ -37,7 +37,7 @@ def job(number: int, source: str | None = None, *, watch: str = "a", priority: i
 
 def make(capacity: int = 100) -> tuple[Dispatcher, Table, Clock]:
     table, clock = Table(), Clock()
-    return Dispatcher(["a", "b"], table.refill, clock, clock, capacity), table, clock
+    return Dispatcher(["a", "b"], table.refill, clock, clock, 100.0, capacity), table, clock
 
 
 def take(dispatcher: Dispatcher) -> Job:
@@ -100,6 +100,13 @@ def test_a_delayed_job_waits_for_its_time() -> None:
     assert take(dispatcher).id == 1
 
 
+def test_a_clock_set_back_holds_nothing_up() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1)], not_before=clock.now + 1e6)
+    clock.now += 101
+    assert take(dispatcher).id == 1
+
+
 def test_a_suspect_runs_alone_and_last() -> None:
     dispatcher, _, _ = make()
     suspect, normal = job(1, interruptions=2), job(2)
@@ -139,9 +146,44 @@ def test_a_job_is_handed_out_once_however_often_it_is_added() -> None:
     dispatcher.add([job(1)])
     dispatcher.add([job(1)])
     taken = take(dispatcher)
-    dispatcher.add([job(1)])
     assert nothing_to_take(dispatcher)
     dispatcher.done(taken)
+    assert dispatcher.idle()
+
+
+def test_a_retry_that_comes_before_the_worker_is_done_is_not_lost() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1)])
+    taken = take(dispatcher)
+    dispatcher.add([job(1)])  # its row is failed already, and retried: pending
+    assert nothing_to_take(dispatcher)
+    dispatcher.done(taken)
+    assert not dispatcher.idle()
+    dispatcher.done(take(dispatcher))
+    assert dispatcher.idle()
+
+
+def test_a_refill_does_not_bring_back_what_runs() -> None:
+    dispatcher, table, _ = make()
+    table.rows = [(job(1), 0.0)]
+    dispatcher.fill()
+    taken = take(dispatcher)
+    dispatcher.fill()
+    dispatcher.done(taken)
+    assert dispatcher.idle()
+
+
+def test_a_dropped_version_behind_a_running_one_stays_dropped() -> None:
+    dispatcher, _, _ = make()
+    first, second, third = job(1, "x"), job(2, "x"), job(3, "x")
+    dispatcher.add([first, second])
+    assert take(dispatcher) is first
+    assert nothing_to_take(dispatcher)
+    dispatcher.drop([2])
+    dispatcher.add([third])
+    dispatcher.done(first)
+    assert take(dispatcher) is third
+    dispatcher.done(third)
     assert dispatcher.idle()
 
 
@@ -182,7 +224,7 @@ def test_a_job_added_during_a_refill_is_not_lost() -> None:
             dispatcher.add([late])
         return rows
 
-    dispatcher = Dispatcher(["a"], refill, clock, clock, 4)
+    dispatcher = Dispatcher(["a"], refill, clock, clock, 100.0, 4)
     for number in range(1, 8):
         table.rows.append((job(number), 0.0))
         dispatcher.add([job(number)])
@@ -206,7 +248,7 @@ def test_a_job_that_ends_during_a_refill_does_not_come_back() -> None:
             dispatcher.done(running.pop())
         return rows
 
-    dispatcher = Dispatcher(["a"], refill, clock, clock, 4)
+    dispatcher = Dispatcher(["a"], refill, clock, clock, 100.0, 4)
     dispatcher.add([job(1)])
     running.append(take(dispatcher))
     table.rows = [(job(1), 0.0)]

@@ -85,9 +85,9 @@ def test_counters_follow_every_change(jobs: JobTable, database: str) -> None:
     jobs.start(bad)
     assert jobs.fail(bad, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
     jobs.start(waiting)
-    assert jobs.prune(0.0, keep_failed=True) == 0, "durable, so all before it is written too"
+    assert jobs.retry([]) == ([], []), "durable, so all before it is written too"
     assert counts(database) == {"completed": 1, "failed": 1, "processing": 1}
-    assert jobs.prune(2000.0, keep_failed=True) == 1
+    assert jobs.prune(2000.0, keep_failed=True)[1] == 1
     assert counts(database) == {"failed": 1, "processing": 1}
 
 
@@ -193,7 +193,7 @@ def test_prune_keeps_what_prevents_a_second_conversion(jobs: JobTable) -> None:
     jobs.start(job)
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
     assert jobs.orphans("inbox", b"") == []
-    assert jobs.prune(2000.0, keep_failed=False) == 1
+    assert jobs.prune(2000.0, keep_failed=False)[1] == 1
     assert jobs.unknown("inbox", [candidate()]) == []
     assert jobs.orphans("inbox", b"") == [b"a.pdf"]
     jobs.forget("inbox", [b"a.pdf"])
@@ -205,18 +205,19 @@ def test_prune_keeps_recent_open_and_undisposed_jobs(jobs: JobTable) -> None:
     enqueue(jobs, "c")
     jobs.start(recent)
     jobs.complete(recent, CONVERSION, "", dispose=False)
-    assert jobs.prune(1000.0, keep_failed=False) == 0
+    assert jobs.prune(1000.0, keep_failed=False)[1] == 0
     jobs.start(undisposed)
     jobs.complete(undisposed, CONVERSION, "", dispose=True)
-    assert jobs.prune(2000.0, keep_failed=False) == 1
+    assert jobs.prune(2000.0, keep_failed=False)[1] == 1
 
 
 def test_the_hot_queries_use_their_indexes(jobs: JobTable, database: str) -> None:
     plans = {
         "SELECT * FROM jobs WHERE state = 'pending' AND watch = 1 ORDER BY priority DESC, id LIMIT 9": "jobs_pending",
-        "SELECT id FROM jobs WHERE state = 'failed' ORDER BY id DESC LIMIT 9": "jobs_failed",
+        "SELECT id FROM jobs WHERE state = 'failed' AND watch = 1 ORDER BY id DESC LIMIT 9": "jobs_by_state",
+        "SELECT id FROM jobs WHERE watch = 1 ORDER BY id DESC LIMIT 9": "jobs_by_watch",
         "SELECT id FROM jobs WHERE disposal IS NOT NULL ORDER BY id": "jobs_disposal",
-        "UPDATE jobs SET stage = NULL WHERE state = 'processing'": "jobs_processing",
+        "UPDATE jobs SET stage = NULL WHERE state = 'processing'": "jobs_by_state",
         "SELECT 1 FROM jobs WHERE watch = 1 AND source = x'61' AND id > 3": "jobs_by_source",
     }
     writer_plans = {}
@@ -245,3 +246,46 @@ def test_after_an_interrupted_delivery_no_digest_is_trusted(jobs: JobTable) -> N
     jobs.stage(second, Stage.DELIVER)
     jobs.recover()
     assert enqueue(jobs, version="3").previous_sha256 is None
+
+
+def test_prune_walks_past_what_must_stay(jobs: JobTable, database: str) -> None:
+    for number in range(20):
+        job = enqueue(jobs, f"{number}")
+        jobs.start(job)
+        if number % 2:
+            jobs.fail(job, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
+        else:
+            jobs.complete(job, CONVERSION, "", dispose=False)
+    after, total = 0, 0
+    for _ in range(20):
+        after, dropped = jobs.prune(2000.0, keep_failed=True, after=after, limit=3)
+        total += dropped
+        if not after:
+            break
+    assert (after, total) == (0, 10)
+    assert counts(database) == {"failed": 10}
+
+
+def test_retry_failed_means_only_documents_that_have_not_come_anew(jobs: JobTable, database: str) -> None:
+    old, other = enqueue(jobs, "a"), enqueue(jobs, "b")
+    for job in (old, other):
+        jobs.start(job)
+        jobs.fail(job, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
+    enqueue(jobs, "a", version="2")
+    with reader(database) as db:
+        assert queries.failed_ids(db, None) == [other.id]
+        assert queries.failed_ids(db, "nobody") == []
+
+
+def test_listing_is_newest_first_over_all_watches(jobs: JobTable, database: str) -> None:
+    jobs.register("second", "/in2", "/out2")
+    first = enqueue(jobs, "a")
+    jobs.enqueue("second", [candidate("b")], 5)
+    last = enqueue(jobs, "c")
+    with reader(database) as db:
+        assert [row["id"] for row in queries.listing(db, state=None, watch=None, limit=2)] == [last.id, last.id - 1]
+        assert [row["id"] for row in queries.listing(db, state="pending", watch="inbox", limit=9)] == [
+            last.id,
+            first.id,
+        ]
+        assert queries.oldest_pending(db) == 1000.0

@@ -1,0 +1,251 @@
+"""What every sink must do, wherever it writes to. A new sink adds its bench to BENCHES."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from daemon.errors import EnvironmentProblem, TransientError
+from daemon.sinks import REGISTRY, open_sink
+from daemon.sinks.base import Sink
+from daemon.sinks.folder import FolderSink
+from tests.harness import environment
+
+FILES = {".json": b"{}", ".md": b"# hi"}
+
+
+class Bench(Protocol):
+    """A sink with a way to look at it from outside."""
+
+    sink: Sink
+
+    def files(self) -> dict[str, bytes]: ...
+    def leftovers(self) -> list[str]: ...
+    def break_down(self) -> None: ...
+    def mend(self) -> None: ...
+    def at_step(self, action: Callable[[str], None]) -> Sink: ...
+    def publish_and_die(self, name: str, step: int) -> None: ...
+
+
+class FolderBench:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "outbox"
+        self.sink: Sink = FolderSink(str(self.folder))
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            os.fsencode(path.relative_to(self.folder)).decode("utf-8", "backslashreplace"): path.read_bytes()
+            for path in self.folder.rglob("*")
+            if path.is_file() and ".convertd-tmp" not in path.parts
+        }
+
+    def leftovers(self) -> list[str]:
+        return os.listdir(self.folder / ".convertd-tmp")
+
+    def break_down(self) -> None:
+        self.folder.rename(self.folder.parent / "away")
+
+    def mend(self) -> None:
+        (self.folder.parent / "away").rename(self.folder)
+
+    def at_step(self, action: Callable[[str], None]) -> Sink:
+        return FolderSink(str(self.folder), fault=action)
+
+    def publish_and_die(self, name: str, step: int) -> None:
+        script = (
+            "import itertools, os, sys\n"
+            "from daemon.sinks.folder import FolderSink\n"
+            "steps = itertools.count()\n"
+            "die = lambda label: os._exit(9) if next(steps) == int(sys.argv[3]) else None\n"
+            "FolderSink(sys.argv[1], fault=die).publish(sys.argv[2], {'.json': b'{}', '.md': b'# hi'})\n"
+        )
+        command = [sys.executable, "-c", script, str(self.folder), name, str(step)]
+        assert subprocess.run(command, timeout=60, env=environment()).returncode == 9
+
+
+BENCHES = {"folder": FolderBench}
+
+
+def test_every_sink_has_a_bench() -> None:
+    assert set(BENCHES) == set(REGISTRY)
+
+
+@pytest.fixture(params=sorted(BENCHES))
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    yield BENCHES[request.param](tmp_path)
+
+
+def test_results_appear_under_their_names(bench: Bench) -> None:
+    location = bench.sink.publish("a/b.pdf", FILES)
+    assert location.endswith("a/b.pdf.md")
+    assert bench.files() == {"a/b.pdf.json": b"{}", "a/b.pdf.md": b"# hi"}
+    assert bench.leftovers() == []
+
+
+def test_results_replace_what_was_there(bench: Bench) -> None:
+    bench.sink.publish("b.pdf", FILES)
+    bench.sink.publish("b.pdf", {".json": b"{1}", ".md": b"new"})
+    assert bench.files() == {"b.pdf.json": b"{1}", "b.pdf.md": b"new"}
+
+
+def test_results_are_removed_and_what_is_not_there_does_not_matter(bench: Bench) -> None:
+    bench.sink.publish("a/b.pdf", {".error.json": b"{}"})
+    bench.sink.remove("a/b.pdf", (".error.json", ".other"))
+    bench.sink.remove("a/b.pdf", (".error.json",))
+    bench.sink.remove("nowhere/b.pdf", (".error.json",))
+    assert bench.files() == {}
+
+
+def test_a_name_may_be_any_text(bench: Bench) -> None:
+    for name in ("ünï.pdf", "new%0Aline.pdf", "a/" * 100 + "deep.pdf", "x" * 240):
+        bench.sink.publish(name, {".md": name.encode()})
+    assert sorted(bench.files().values()) == sorted(
+        name.encode() for name in ("ünï.pdf", "new%0Aline.pdf", "a/" * 100 + "deep.pdf", "x" * 240)
+    )
+
+
+@pytest.mark.parametrize("name", ["../b.pdf", "a/../../b.pdf", "/etc/b.pdf"])
+def test_nothing_is_written_outside(bench: Bench, name: str) -> None:
+    with pytest.raises(ValueError, match="not a name below the sink"):
+        bench.sink.publish(name, FILES)
+
+
+def test_the_commit_mark_comes_last_and_no_file_is_ever_partial(bench: Bench) -> None:
+    """At every step the sink holds whole files only: the old ones or the new ones, the `.md` after the `.json`."""
+    old, new = {".json": b"old json", ".md": b"old md"}, {".json": b"new" * 100_000, ".md": b"NEW" * 100_000}
+    seen: list[dict[str, bytes]] = []
+    sink = bench.at_step(lambda label: seen.append(bench.files()))
+    sink.publish("b.pdf", old)
+    sink.publish("b.pdf", new)
+    stages = [{}, {"b.pdf.json": old[".json"]}, {"b.pdf.json": old[".json"], "b.pdf.md": old[".md"]}]
+    stages += [{"b.pdf.json": new[".json"], "b.pdf.md": old[".md"]}]
+    stages += [{"b.pdf.json": new[".json"], "b.pdf.md": new[".md"]}]
+    assert [stage for index, stage in enumerate(seen) if index == 0 or stage != seen[index - 1]] == stages
+
+
+def test_what_a_crash_leaves_behind_is_swept(bench: Bench) -> None:
+    steps: list[str] = []
+    bench.at_step(steps.append).publish("dry", FILES)
+    for step in range(len(steps)):
+        bench.publish_and_die(f"a/{step}", step)
+        bench.sink.sweep()
+        assert bench.leftovers() == []
+        bench.sink.publish(f"a/{step}", FILES)
+        assert {f"a/{step}.json", f"a/{step}.md"} <= set(bench.files())
+
+
+def test_a_sweep_leaves_a_running_publish_alone(bench: Bench) -> None:
+    other = threading.Thread(target=bench.sink.sweep)
+
+    def sweep(label: str) -> None:
+        if label == "rename" and not other.ident:
+            other.start()
+            other.join()
+
+    bench.at_step(sweep).publish("a", FILES)
+    assert set(bench.files()) == {"a.json", "a.md"}
+
+
+def test_an_error_leaves_nothing_and_says_what_was_too_much(bench: Bench) -> None:
+    def full(label: str) -> None:
+        if label == "rename":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(TransientError, match="No space left on device") as error:
+        bench.at_step(full).publish("a/b.pdf", FILES)
+    assert error.value.size_bytes == 6
+    assert "a/b.pdf" in error.value.message
+    assert bench.files() == {}
+    assert bench.leftovers() == []
+
+
+def test_the_probe_leaves_nothing(bench: Bench) -> None:
+    bench.sink.probe(3_000_000)
+    assert bench.files() == {}
+    assert bench.leftovers() == []
+
+
+def test_a_sink_that_is_gone_is_sick_and_not_made_again(bench: Bench) -> None:
+    bench.sink.publish("a", FILES)
+    bench.break_down()
+    for use in (
+        lambda: bench.sink.publish("b", FILES),
+        lambda: bench.sink.remove("a", (".md",)),
+        lambda: bench.sink.probe(0),
+        bench.sink.sweep,
+    ):
+        with pytest.raises(EnvironmentProblem):
+            use()
+    bench.mend()
+    bench.sink.probe(0)
+    bench.sink.publish("b", FILES)
+    assert len(bench.files()) == 4
+
+
+def test_many_threads_publish_at_once(bench: Bench) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: bench.sink.publish(f"{number % 10}/{number}", FILES), range(100)))
+    assert len(bench.files()) == 200
+    assert bench.leftovers() == []
+
+
+def test_a_folder_removed_from_the_sink_is_made_again(tmp_path: Path) -> None:
+    sink = open_sink(str(tmp_path / "outbox"))
+    sink.publish("a/b/c", FILES)
+    for path in sorted((tmp_path / "outbox" / "a").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    sink.publish("a/b/d", FILES)
+    assert (tmp_path / "outbox" / "a" / "b" / "d.md").read_bytes() == b"# hi"
+
+
+def test_a_file_system_mounted_inside_a_sink_is_written_too(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    inner = shm / f"convertd-sink-{os.getpid()}"
+    inner.mkdir()
+    try:
+        sink = open_sink(str(tmp_path / "outbox"))
+        sink.probe(0)
+        (tmp_path / "outbox" / "inner").symlink_to(inner)
+        sink.publish("inner/a", FILES)
+        assert {path.name: path.read_bytes() for path in inner.iterdir()} == {"a.json": b"{}", "a.md": b"# hi"}
+        assert os.listdir(tmp_path / "outbox" / ".convertd-tmp") == []
+    finally:
+        for path in inner.iterdir():
+            path.unlink()
+        inner.rmdir()
+
+
+def test_a_full_disk_is_the_surroundings_fault(tmp_path: Path) -> None:
+    """A real one: a tiny tmpfs, where the test may mount."""
+    outbox = tmp_path / "outbox"
+    outbox.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(outbox)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount")
+    try:
+        sink = open_sink(str(outbox))
+        sink.publish("small", FILES)
+        with pytest.raises(TransientError, match="No space left on device") as error:
+            sink.publish("large", {".json": b"{}", ".md": b"x" * 1_000_000})
+        assert sorted(os.listdir(outbox)) == [".convertd-tmp", "small.json", "small.md"]
+        assert os.listdir(outbox / ".convertd-tmp") == []
+        sink.probe(0)
+        with pytest.raises(EnvironmentProblem, match="No space left on device"):
+            sink.probe(error.value.size_bytes)
+        assert os.listdir(outbox / ".convertd-tmp") == []
+    finally:
+        subprocess.run(["umount", str(outbox)], check=True)
+    with pytest.raises(EnvironmentProblem, match="no longer mounted"):
+        sink.publish("later", FILES)
+    assert os.listdir(outbox) == []

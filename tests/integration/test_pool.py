@@ -1,0 +1,401 @@
+"""The pool with real children behind their real sandbox, and engines that misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from daemon.converters.base import Options
+from daemon.errors import DocumentError, Kind, Stopped, TransientError
+from daemon.model import Conversion
+from daemon.pool import ChildSettings, ConverterPool
+from tests import documents
+from tests.harness import ROOT, alive, children_of, environment, until
+
+GIB = 1 << 30
+
+
+class Pool(ConverterPool):
+    """A pool that remembers its events, with a shorthand."""
+
+    def __init__(self, engine: str | None = "Command", size: int = 1, **settings: int) -> None:
+        engines = {"text": (f"tests.engines_for_tests:{engine}",)} if engine else {}
+        self.events: list[tuple[str, dict[str, object]]] = []
+        memory_bytes = settings.pop("memory_bytes", GIB)
+        super().__init__(
+            ChildSettings(Options(engines=engines), memory_bytes, **settings),
+            size,
+            lambda *event: self.events.append(event),
+        )
+
+    def run(self, content: bytes | str, timeout_seconds: float = 60, name: str = "a.txt") -> Conversion:
+        with (
+            document(content.encode() if isinstance(content, str) else content) as fd,
+            self.slot((0, 0), lambda: False) as slot,
+        ):
+            return slot.convert(fd, name, timeout_seconds)
+
+    def members(self) -> list[dict[str, Any]]:
+        children = self.facts()["children"]
+        assert isinstance(children, list)
+        return children
+
+    def pids(self) -> set[int]:
+        return {child["pid"] for child in self.members()}
+
+    def busy(self) -> int:
+        return sum(child["state"] == "busy" for child in self.members())
+
+
+@contextmanager
+def running(pool: Pool) -> Iterator[Pool]:
+    pool.start()
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@contextmanager
+def document(content: bytes) -> Iterator[int]:
+    fd = os.memfd_create("document")
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    """Two children that obey the document."""
+    with running(Pool(size=2)) as pool:
+        yield pool
+
+
+def zombies() -> list[int]:
+    return [pid for pid in children_of(os.getpid()) if not alive(pid)]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# -- what comes back ---------------------------------------------------------------------------------------------
+
+
+def test_a_conversion_carries_everything_about_it() -> None:
+    content = documents.pdf(["A title line", "Second page"], title="The title")
+    with running(Pool(None)) as pool:
+        conversion = pool.run(content, name="report.pdf")
+    assert b"A title line" in conversion.markdown
+    assert conversion.sha256 == hashlib.sha256(content).hexdigest()
+    assert (conversion.media_type, conversion.engine, conversion.pages) == ("application/pdf", "liteparse", 2)
+    assert conversion.title == "The title"
+    assert conversion.engine_version
+    assert conversion.characters == len(conversion.markdown.decode())
+    assert conversion.convert_seconds > 0
+
+
+def test_ocr_works_behind_the_sandbox_within_one_gibibyte() -> None:
+    with running(Pool(None)) as pool:
+        conversion = pool.run(documents.png("The quick brown fox\njumps over the lazy dog"), name="scan.png")
+    assert "quick brown" in conversion.markdown.decode()
+    assert conversion.engine == "xberg-ocr"
+
+
+def test_a_large_result_arrives_whole(pool: Pool) -> None:
+    assert pool.run(f"Large {48 << 20}").markdown == b"x" * (48 << 20)
+
+
+def test_a_name_need_not_be_utf8(pool: Pool) -> None:
+    assert pool.run("Echo", name=os.fsdecode(b"\xff\xfe.txt")).markdown == b"Echo"
+
+
+def test_the_position_of_the_descriptor_is_left_alone(pool: Pool) -> None:
+    with document(b"Echo this") as fd, pool.slot((0, 0), lambda: False) as slot:
+        os.lseek(fd, 3, os.SEEK_SET)
+        assert slot.convert(fd, "a.txt", 60).markdown == b"Echo this"
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 3
+
+
+def test_a_child_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with running(Pool()) as pool:
+        folder, *names = pool.run("Environment").markdown.decode().split("\n")
+    assert folder == "/"
+    assert "PATH" in names and not any(name.startswith("AWS") for name in names)
+
+
+# -- what documents do -------------------------------------------------------------------------------------------
+
+ATTACKS = [
+    ("Crash", Kind.CRASHED, "SIGSEGV"),
+    ("Abort", Kind.CRASHED, "SIGABRT"),
+    ("NativeMemory", Kind.OUT_OF_MEMORY, "memory allocation"),
+    ("Memory", Kind.OUT_OF_MEMORY, "memory"),
+    ("Killed", Kind.OUT_OF_MEMORY, "killed by the system"),
+    ("Raise", Kind.CORRUPT, "unhappy"),
+    ("Exit", Kind.CRASHED, "gave up"),
+    ("Garbage", Kind.CRASHED, "broke the converter"),
+    ("Truncated", Kind.CRASHED, "exit code 0"),
+    ("HangUp", Kind.CRASHED, "closed the converter's connection"),
+    ("Impostor", Kind.CRASHED, "answer to no question"),
+    ("Fork", Kind.CORRUPT, "Operation not permitted"),
+    ("Program", Kind.CORRUPT, "Operation not permitted"),
+    ("Connect", Kind.CORRUPT, "Operation not permitted"),
+    ("KillParent", Kind.CORRUPT, "Operation not permitted"),
+    ("Secret", Kind.CORRUPT, "Permission denied"),
+    ("", Kind.EMPTY, "empty"),
+]
+
+
+@pytest.mark.parametrize(("attack", "kind", "said"), ATTACKS)
+def test_each_attack_gets_its_error_and_leaves_the_others_alone(pool: Pool, attack: str, kind: Kind, said: str) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        neighbour = threads.submit(pool.run, "Slow 0.2")
+        with pytest.raises(DocumentError) as raised:
+            pool.run(attack)
+        assert (raised.value.kind, said in raised.value.message) == (kind, True), raised.value.message
+        assert neighbour.result(60).markdown == b"Slow 0.2"
+    assert pool.run("Echo after").markdown == b"Echo after"
+
+
+def test_a_loop_is_killed_at_its_deadline_and_names_the_engine() -> None:
+    with running(Pool("Loop", size=2)) as pool:
+        with pytest.raises(DocumentError) as raised:
+            pool.run("for ever", timeout_seconds=0.3)
+        assert raised.value.kind is Kind.TIMEOUT
+        assert "engines_for_tests:Loop did not finish within 0.3 s" in raised.value.message
+        (replaced,) = [values for event, values in pool.events if event == "converter replaced"]
+        assert replaced["reason"] == "time-out"
+        until(lambda: not alive(int(str(replaced["pid"]))), "the looping child is dead")
+
+
+def test_noise_neither_blocks_nor_breaks_a_conversion(pool: Pool) -> None:
+    assert pool.run("Noise").markdown == b"noisy"
+    assert pool.run("Echo after").markdown == b"Echo after"
+
+
+def test_a_thread_left_behind_does_no_harm(pool: Pool) -> None:
+    assert pool.run("Thread").markdown == b"Thread"
+    assert pool.run("Echo after").markdown == b"Echo after"
+
+
+def test_a_child_that_talks_unasked_is_replaced() -> None:
+    with running(Pool()) as pool:
+        talker = until(pool.pids, "a child")
+        for content in ("Surplus", "Echo", "Echo"):
+            try:
+                assert pool.run(content).markdown == content.encode()
+            except DocumentError as error:  # it spoke out of turn just while it had this document
+                assert error.kind is Kind.CRASHED
+        until(lambda: not pool.pids() & talker, "the talking child is gone")
+        assert pool.run("Echo after").markdown == b"Echo after"
+
+
+def test_a_result_above_its_limit_is_too_large() -> None:
+    with running(Pool(result_bytes=1000)) as pool:
+        assert len(pool.run("Large 1000").markdown) == 1000
+        with pytest.raises(DocumentError) as raised:
+            pool.run("Large 1001")
+        assert raised.value.kind is Kind.TOO_LARGE
+
+
+def test_a_document_cut_under_the_converters_hands_is_a_crash_not_a_hang() -> None:
+    with running(Pool("Reread")) as pool, ThreadPoolExecutor(1) as threads:
+
+        def cut() -> DocumentError | None:
+            with document(b"x" * (1 << 20)) as fd, pool.slot((0, 0), lambda: False) as slot:
+                converting = threads.submit(slot.convert, fd, "a.txt", 60)
+                until(lambda: pool.busy() or converting.done(), "the child works")
+                os.ftruncate(fd, 1)
+                error = converting.exception(60)  # none if the file was cut before the child looked at it
+                return error if isinstance(error, DocumentError) else None
+
+        error = until(cut, "a document is cut while it is read")
+    assert error.kind is Kind.CRASHED
+    assert "SIGBUS" in error.message
+
+
+# -- slots -------------------------------------------------------------------------------------------------------
+
+
+def test_looping_documents_do_not_delay_a_normal_one() -> None:
+    with running(Pool(size=2)) as pool, ThreadPoolExecutor(1) as threads:
+        looping: Future[Conversion] = threads.submit(pool.run, "Loop", 600)
+        until(lambda: pool.busy() == 1, "the loop runs")
+        assert pool.run("Echo beside").markdown == b"Echo beside"
+        assert not looping.done()
+        pool.kill()
+        with pytest.raises(Stopped):
+            looping.result(30)
+
+
+def test_kill_stops_conversions_waiters_and_later_comers() -> None:
+    with running(Pool(size=1)) as pool, ThreadPoolExecutor(2) as threads:
+        converting = threads.submit(pool.run, "Loop", 600)
+        until(lambda: pool.busy() == 1, "the loop runs")
+        pids = pool.pids()
+        waiting = threads.submit(pool.run, "Echo")
+        pool.kill()
+        for future in (converting, waiting):
+            with pytest.raises(Stopped):
+                future.result(30)
+        with pytest.raises(Stopped):
+            pool.run("Echo")
+        until(lambda: not any(alive(pid) for pid in pids), "all children are dead")
+
+
+def test_a_slot_is_not_waited_for_after_a_stop() -> None:
+    stop = threading.Event()
+    with running(Pool(size=1)) as pool, ThreadPoolExecutor(1) as threads:
+
+        def wait() -> None:
+            with pool.slot((0, 2), stop.is_set):
+                raise AssertionError("there was no free slot")
+
+        with pool.slot((0, 1), lambda: False):
+            waiting = threads.submit(wait)
+            stop.set()
+            with pytest.raises(Stopped):
+                waiting.result(30)
+
+
+# -- children come and go ----------------------------------------------------------------------------------------
+
+
+def test_children_are_replaced_after_long_service() -> None:
+    with running(Pool(size=1, documents_per_child=2)) as pool:
+        pids = []
+        for _ in range(5):
+            pool.run("Echo")
+            pids.append(until(lambda: pool.members() and pool.members()[-1], "a child")["pid"])
+        until(lambda: pool.facts()["restarts"] == 2, "two replacements")
+        assert pool.events == []
+
+
+def test_children_are_replaced_when_they_hold_too_much_memory() -> None:
+    with running(Pool(size=1, rss_bytes=1)) as pool:
+        pool.run("Echo")
+        pool.run("Echo")
+        until(lambda: pool.facts()["restarts"] == 2, "two replacements")
+
+
+def test_a_child_that_dies_idle_is_replaced_and_no_document_blamed() -> None:
+    with running(Pool(size=1)) as pool:
+        pool.run("Echo")
+        (pid,) = pool.pids()
+        os.kill(pid, signal.SIGKILL)
+        assert pool.run("Echo again").markdown == b"Echo again"
+        until(lambda: pid not in children_of(os.getpid()), "the dead child is reaped")
+        assert ("converter replaced", {"pid": pid, "reason": "died while idle"}) in pool.events
+
+
+def test_sigterm_and_sigint_are_the_parents_to_judge() -> None:
+    with running(Pool(size=1)) as pool:
+        pool.run("Echo")
+        (pid,) = pool.pids()
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+        assert pool.run("Echo").markdown == b"Echo"
+        assert pool.pids() == {pid}
+
+
+@pytest.mark.parametrize(("engine", "said"), [("Broken", "libmissing.so.1"), ("Absent", "Absent")])
+def test_a_converter_that_cannot_start_says_why_and_is_not_tried_for_ever(engine: str, said: str) -> None:
+    with running(Pool(engine, size=2)) as pool:
+        for _ in range(2):
+            with pytest.raises(TransientError) as raised:
+                pool.run("Echo")
+            assert raised.value.kind is Kind.INTERNAL
+            assert said in raised.value.message
+        assert len([event for event, _ in pool.events if event == "converter did not start"]) <= 10
+        assert zombies() == []
+
+
+def test_nothing_leaks_over_many_documents_and_crashes() -> None:
+    with running(Pool(size=2)) as pool:
+        pool.run("Echo")
+        until(lambda: {child["state"] for child in pool.members()} == {"idle"}, "both children are ready")
+        before = descriptors()
+        with ThreadPoolExecutor(2) as threads:
+            for future in [threads.submit(pool.run, ("Echo", "Raise", "Echo")[n % 3]) for n in range(190)]:
+                assert future.exception(60) is None or isinstance(future.exception(), DocumentError)
+            for future in [threads.submit(pool.run, ("Crash", "Garbage")[n % 2]) for n in range(10)]:
+                assert isinstance(future.exception(60), DocumentError)
+        until(lambda: len(pool.members()) == 2 and not zombies(), "two children and no zombie")
+        until(lambda: descriptors() == before, "no descriptor more than before")
+        assert pool.facts()["restarts"] == 10
+    assert not set(children_of(os.getpid())) & pool.pids()
+
+
+def test_close_leaves_no_process_thread_or_descriptor() -> None:
+    threads, open_before = set(threading.enumerate()), descriptors()
+    with running(Pool(size=2)) as pool:
+        pool.run("Echo")
+        pids = until(lambda: len(pool.pids()) == 2 and pool.pids(), "two children")
+    assert not pids & set(children_of(os.getpid()))
+    assert set(threading.enumerate()) == threads
+    assert descriptors() == open_before
+    pool.close()
+
+
+OLD_KERNEL = """
+import ctypes, platform
+from daemon import sandbox, seccomp
+from tests.integration.test_pool import Pool, running
+missing = (sandbox.CREATE_RULESET, seccomp.SECCOMP_CALL[platform.machine()])
+code = [(seccomp.LOAD, 0, 0, seccomp.NUMBER_OFFSET)]
+for number in missing:
+    code += [(seccomp.EQUAL, 0, 1, number), seccomp.MISSING]
+libc = ctypes.CDLL(None)
+libc.prctl(sandbox.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+assert seccomp.attach(libc, [*code, seccomp.ALLOW])
+with running(Pool(size=2)) as pool:
+    assert pool.run("Echo").markdown == b"Echo"
+    assert pool.run("Echo").markdown == b"Echo"
+print([values for event, values in pool.events if event == "converter sandbox incomplete"])
+"""
+
+
+def test_an_old_kernel_is_reported_and_lived_with() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_KERNEL], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "[{'landlock_abi': 0, 'seccomp': False}]", done.stderr
+
+
+PARENT = """
+import os, sys, threading
+from tests.integration.test_pool import Pool
+pool = Pool("Command", size=2)
+pool.start()
+for _ in range(2):
+    threading.Thread(target=pool.run, args=("Loop", 600), daemon=True).start()
+while pool.busy() < 2:
+    threading.Event().wait(0.01)
+print(*pool.pids(), flush=True)
+threading.Event().wait()
+"""
+
+
+def test_no_child_survives_a_kill_of_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2 and all(alive(pid) for pid in pids)
+        parent.kill()
+    until(lambda: not any(alive(pid) for pid in pids), "the children die with their parent")

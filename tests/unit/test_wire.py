@@ -1,0 +1,163 @@
+"""The protocol between daemon and converter child, over a real socketpair."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from daemon.converters import wire
+from daemon.converters.base import Options
+from daemon.errors import Kind
+
+SHA256 = "0" * 64
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = wire.pair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def soon() -> float:
+    return time.monotonic() + 20
+
+
+def result(**changed: object) -> wire.Result:
+    values = {
+        "token": 7,
+        "size_bytes": 0,
+        "sha256": SHA256,
+        "media_type": "text/plain",
+        "engine": "text",
+        "engine_version": "1",
+        "pages": None,
+        "title": None,
+        "characters": 0,
+        "warnings": ("one",),
+    } | changed
+    return wire.Result(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.Ready(landlock_abi=7, seccomp=True),
+        wire.Progress(token=7, engine="liteparse"),
+        wire.Failure(token=7, kind=Kind.ENCRYPTED, message="locked"),
+        result(title="Grüße", pages=3),
+    ],
+)
+def test_what_the_child_says_arrives_as_it_was(
+    ends: tuple[socket.socket, socket.socket], message: msgspec.Struct
+) -> None:
+    wire.Channel(ends[1]).send(message)
+    assert wire.Channel(ends[0]).receive(wire.TO_PARENT, soon()) == message
+
+
+def test_settings_arrive_with_their_options(ends: tuple[socket.socket, socket.socket]) -> None:
+    settings = wire.Settings(Options("always", ("deu",), "/data", {"pdf": ("xberg", "a.b:C")}), 1 << 30, 1 << 20, 42)
+    wire.Channel(ends[0]).send(settings)
+    assert wire.Channel(ends[1]).receive(wire.TO_CHILD) == settings
+
+
+def test_a_task_brings_its_document_and_a_name_that_is_not_utf8(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    document = os.memfd_create("document")
+    wire.Channel(ends[0]).send(wire.Task(token=7, name=b"\xff.pdf"), descriptor=document)
+    task, received = wire.Channel(ends[1]).receive_with_descriptor(wire.TO_CHILD)
+    assert isinstance(task, wire.Task) and received is not None
+    assert os.fsencode(wire.file_name(task.name)) == b"\xff.pdf"
+    assert os.path.sameopenfile(document, received)
+    os.close(document)
+    os.close(received)
+
+
+def test_a_large_body_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
+    body = os.urandom(1 << 20) * 8
+    sender = threading.Thread(target=wire.Channel(ends[1]).send, args=(result(size_bytes=len(body)), body))
+    sender.start()
+    channel = wire.Channel(ends[0])
+    announced = channel.receive(wire.TO_PARENT, soon())
+    assert isinstance(announced, wire.Result)
+    assert channel.receive_bytes(announced.size_bytes, soon()) == body
+    sender.join()
+
+
+def framed(content: bytes) -> bytes:
+    return wire.LENGTH.pack(len(content)) + content
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\0",
+        wire.LENGTH.pack(wire.FRAME_LIMIT_BYTES + 1),
+        framed(b"\xc1"),
+        framed(b"not a message"),
+        framed(msgspec.msgpack.encode({"type": "Unheard"})),
+        framed(msgspec.msgpack.encode({"type": "Progress", "token": -1, "engine": "x"})),
+        framed(msgspec.msgpack.encode({"type": "Progress", "token": 1, "engine": "x" * (wire.TEXT_LIMIT + 1)})),
+        framed(msgspec.msgpack.encode({"type": "Failure", "token": 1, "kind": "bored", "message": ""})),
+        framed(msgspec.msgpack.encode(result(sha256="nonsense"))),
+        framed(msgspec.msgpack.encode(result(pages=1 << 60))),
+        framed(msgspec.msgpack.encode(result(size_bytes=-1))),
+        framed(b"\x91" * 100_000),
+    ],
+)
+def test_garbage_is_refused(ends: tuple[socket.socket, socket.socket], garbage: bytes) -> None:
+    ends[1].sendall(garbage)
+    with pytest.raises(wire.ProtocolError):
+        wire.Channel(ends[0]).receive(wire.TO_PARENT, soon())
+
+
+@pytest.mark.parametrize("said", [b"", b"\0\0", framed(b"whole")[:-2]])
+def test_a_hang_up_is_told_from_silence(ends: tuple[socket.socket, socket.socket], said: bytes) -> None:
+    ends[1].sendall(said)
+    with pytest.raises(TimeoutError):
+        wire.Channel(ends[0]).receive(wire.TO_PARENT, time.monotonic() + 0.05)
+    ends[1].sendall(said)
+    ends[1].close()
+    with pytest.raises((EOFError, wire.ProtocolError)):
+        while True:
+            wire.Channel(ends[0]).receive(wire.TO_PARENT, soon())
+
+
+def test_a_deadline_in_the_past_times_out_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    wire.Channel(ends[1]).send(wire.Ready(landlock_abi=0, seccomp=False))
+    with pytest.raises(TimeoutError):
+        wire.Channel(ends[0]).receive(wire.TO_PARENT, time.monotonic() - 1)
+
+
+def test_silence_is_seen_without_taking_anything(ends: tuple[socket.socket, socket.socket]) -> None:
+    channel = wire.Channel(ends[0])
+    assert channel.silent()
+    wire.Channel(ends[1]).send(wire.Ready(landlock_abi=1, seccomp=True))
+    assert not channel.silent()
+    assert isinstance(channel.receive(wire.TO_PARENT, soon()), wire.Ready)
+    assert channel.silent()
+    ends[1].close()
+    assert not channel.silent()
+
+
+def test_text_of_libraries_is_made_fit_to_send(ends: tuple[socket.socket, socket.socket]) -> None:
+    warnings = wire.clean_warnings(["\ud800" + "ü" * 10_000] * 10_000)
+    message = result(title=wire.clean("bad \udcff"), warnings=warnings)
+    sender = threading.Thread(target=wire.Channel(ends[1]).send, args=(message,))
+    sender.start()
+    assert wire.Channel(ends[0]).receive(wire.TO_PARENT, soon()) == message
+    sender.join()
+
+
+def test_a_message_too_long_for_a_frame_is_not_sent(ends: tuple[socket.socket, socket.socket]) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.Channel(ends[0]).send(wire.Task(token=1, name=b"x" * wire.FRAME_LIMIT_BYTES))
+    assert wire.Channel(ends[1]).silent()
