@@ -70,6 +70,15 @@ def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str
     return _checked(config, mistakes, checks)
 
 
+def state_dir_of(path: str) -> str | None:
+    """The state_dir that a file names, whatever mistakes it has besides; None where that cannot be told."""
+    try:
+        raw = _parse(os.path.abspath(path)).get("state_dir", "state")
+    except ConfigError:
+        return None
+    return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(path)), raw)) if isinstance(raw, str) else None
+
+
 def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Check] = ()) -> Config:
     """The configuration of `run INBOX OUTBOX`: defaults for everything else. Raises ConfigError.
 

@@ -40,6 +40,10 @@ class Discovery:
         """Discover until the stop event is set."""
         self._route.source.run(self, self, self._stop.is_set)
 
+    def has_seen_all(self) -> bool:
+        """Whether everything that was there at the start has been looked at, or cannot be for now."""
+        return self.left is not None or self._health.sick
+
     # Ledger
 
     def unknown(self, candidates: list[Candidate]) -> list[Candidate]:

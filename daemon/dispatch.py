@@ -3,7 +3,8 @@
 A lane per watch holds at most `capacity` of its pending jobs; what is beyond stays in the job table and is fetched
 through the pending index when the lane runs low. Two jobs of one document never run at the same time, so an older
 result cannot overwrite a newer one. A job whose conversion was interrupted twice by the death of the daemon is a
-suspect: it runs alone, after everything else, or once it has waited `SUSPECT_PATIENCE_SECONDS`.
+suspect: it runs alone, after everything else, or once it has waited `SUSPECT_PATIENCE_SECONDS`; at a start not before
+`release_suspects` says that everything else is known.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Dispatcher:
         self._running: dict[Document, Job] = {}
         self._behind: dict[Document, list[Job]] = {}
         self._alone = False
+        self._suspects_held = True
         self._stopped = False
 
     def add(self, jobs: Iterable[Job], not_before: float = 0.0) -> None:
@@ -114,6 +116,12 @@ class Dispatcher:
         with self._changed:
             self._leave(job)
             self._add(job, not_before)
+            self._changed.notify_all()
+
+    def release_suspects(self) -> None:
+        """Everything that was there at the start is queued: suspects may run when nothing else is left."""
+        with self._changed:
+            self._suspects_held = False
             self._changed.notify_all()
 
     def pause(self, watch: str, reason: str) -> None:
@@ -218,7 +226,7 @@ class Dispatcher:
         self._release_delayed()
         if self._alone:
             return None
-        suspect = self._suspect()
+        suspect = None if self._suspects_held else self._suspect()
         if suspect is not None and self._patience_is_over():
             return self._run(suspect, alone=True) if not self._running else None
         job = self._first_ready()

@@ -44,14 +44,15 @@ class Operations:
         if request.get("failed"):
             with reader(self._database) as db:
                 ids += failed_ids(db, request.get("watch"))
-        count, refused = 0, []
+        count, parked, refused = 0, 0, []
         for start in range(0, len(ids), CHUNK):
             with self._disposals_held():
                 jobs, reasons = self._jobs.retry(ids[start : start + CHUNK])
             self._retried(jobs)
             count += len(jobs)
+            parked += sum(job.watch not in self._sources for job in jobs)
             refused += reasons
-        return {"retried": count, "refused": refused}
+        return {"retried": count, "parked": parked, "refused": refused}
 
     def prune(self, request: dict[str, Any]) -> dict[str, Any]:
         """`older_than_seconds`, `keep_failed`: drop finished jobs, and documents whose source is gone."""

@@ -235,6 +235,7 @@ class Supervisor:
 
     def _watch_over(self, tick: Callable[[], None]) -> int:
         drain = Drain(self._parts, self._tally, self._log)
+        suspects_released = False
         while True:
             self._raise_if_broken()
             if self._stops:
@@ -242,6 +243,9 @@ class Supervisor:
             if self._hang_ups:
                 self._hang_ups = 0
                 self._log.warning("reload is not supported yet: restart to apply a changed configuration")
+            if not suspects_released and all(discovery.has_seen_all() for discovery in self._parts.discoveries):
+                suspects_released = True
+                self._parts.dispatcher.release_suspects()
             tick()
             if self._once and (exit_code := drain.exit_code()) is not None:
                 return exit_code

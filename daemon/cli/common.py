@@ -7,16 +7,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import click
 
 from daemon import config as configuration
-from daemon.config import Config
+from daemon import queries
+from daemon.config import Config, Watch, for_folders
 from daemon.control import ask
 from daemon.db import Connection, Readers, Writer, reader
-from daemon.errors import NotRunning, Unanswered, UsageError
+from daemon.errors import ConfigError, NotRunning, Unanswered, UsageError
 from daemon.jobs import JobTable
 from daemon.operations import Operations
 from daemon.statedir import StateDir
@@ -46,6 +47,13 @@ class Place:
                 "Start the daemon (convertd run), or name the right --config or --state-dir.",
             ) from error
 
+    def watches(self, db: Connection) -> list[Watch]:
+        """The configured watches or, where two folders were given instead of a configuration, those that have run."""
+        if self.config is not None:
+            return list(self.config.watches)
+        pairs = [(name, for_folders(source, sink, self.state.path)) for name, source, sink in queries.watches(db)]
+        return [replace(config.watches[0], name=name) for name, config in pairs]
+
     def live(self) -> dict[str, Any] | None:
         """What the running daemon says of itself, None where none is running.
 
@@ -56,7 +64,12 @@ class Place:
         except NotRunning:
             return None
         except Unanswered:
-            unknown = {"version": None, "uptime_seconds": None, "documents_per_second": 0.0, "watches": {}}
+            unknown: dict[str, Any] = {
+                "version": None,
+                "uptime_seconds": None,
+                "documents_per_second": 0.0,
+                "watches": {},
+            }
             return {"pid": self.state.holder(), "state": "not answering", **unknown}
 
 
@@ -80,8 +93,21 @@ def locate(config_path: str | None, state_dir: str | None) -> Place:
     found = configuration.find(config_path, os.environ)
     if found is None:
         return Place(None, StateDir(os.path.abspath(DEFAULT_STATE_DIR)))
-    config = configuration.load(found)
+    try:
+        config = configuration.load(found)
+    except ConfigError as error:
+        return _despite(found, error)
     return Place(config, StateDir(config.state_dir))
+
+
+def _despite(path: str, error: ConfigError) -> Place:
+    """Looking at a daemon must work just when its configuration, or a disk that it names, is broken."""
+    state_dir = configuration.state_dir_of(path)
+    if state_dir is None or not os.path.isdir(state_dir):
+        raise error
+    for mistake in error.mistakes:
+        click.echo(f"warning: {mistake}", err=True)
+    return Place(None, StateDir(state_dir))
 
 
 def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
@@ -106,11 +132,10 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
 
 
 def _sources(place: Place) -> dict[str, Any]:
-    if place.config is None:
-        return {}
     from daemon import sources
 
-    return {watch.name: sources.build(watch) for watch in place.config.watches}
+    with place.table() as db:
+        return {watch.name: sources.build(watch) for watch in place.watches(db)}
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:

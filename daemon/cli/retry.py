@@ -23,6 +23,8 @@ def command(
         raise UsageError("--name goes with --failed", "")
     result = change(locate(config_path, state_dir), "retry", ids=list(jobs), failed=failed, watch=watch)
     click.echo(f"{result['retried']} queued again")
+    if result["parked"]:
+        click.echo(f"{result['parked']} of them belong to a watch that is not configured, and wait until it is")
     for reason in result["refused"]:
         click.echo(f"not retried: {reason}", err=True)
     if result["refused"]:

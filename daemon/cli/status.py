@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from daemon import queries
 from daemon.cli.common import Place, locate, place_options, print_json
+from daemon.model import display
 
 
 @click.command("status")
@@ -38,8 +40,8 @@ def gather(place: Place) -> dict[str, Any]:
         "watches": [
             {
                 "name": name,
-                "source": source,
-                "sink": sink,
+                "source": display(os.fsencode(source)),
+                "sink": display(os.fsencode(sink)),
                 **_condition(live, name),
                 "jobs": _four(counts.get(name, {})),
             }

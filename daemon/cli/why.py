@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import click
 
 from daemon import queries
 from daemon.cli.common import Place, clock_time, locate, place_options
-from daemon.config import Watch, for_folders
+from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import UsageError
 from daemon.model import State, display
@@ -45,7 +44,7 @@ def _of_job(db: Connection, job_id: int) -> Iterator[str]:
 
 def _of_path(place: Place, db: Connection, what: str) -> Iterator[str]:
     path = os.path.abspath(what)
-    located = [(watch, _below(path, watch.source)) for watch in _watches(place, db)]
+    located = [(watch, _below(path, watch.source)) for watch in place.watches(db)]
     matches = [(watch, source) for watch, source in located if source is not None]
     if not matches:
         raise UsageError(
@@ -68,14 +67,6 @@ def _below(path: str, folder: str) -> bytes | None:
     root = os.path.realpath(folder)
     inside = os.path.commonpath([real, root]) == root and real != root
     return os.fsencode(os.path.relpath(real, root)) if inside else None
-
-
-def _watches(place: Place, db: Connection) -> list[Watch]:
-    """The configured watches or, where two folders were given instead of a configuration, those that have run."""
-    if place.config is not None:
-        return list(place.config.watches)
-    pairs = [(name, for_folders(source, sink, place.state.path)) for name, source, sink in queries.watches(db)]
-    return [replace(config.watches[0], name=name) for name, config in pairs]
 
 
 def _rules(watch: Watch, source: bytes) -> Iterator[str]:

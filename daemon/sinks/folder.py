@@ -103,9 +103,9 @@ class FolderSink:
             with self._temporary(fcntl.LOCK_EX | fcntl.LOCK_NB) as folder:
                 for name in os.listdir(folder):
                     os.unlink(name, dir_fd=folder)
-                for name in os.listdir(self._root.path):
-                    if name.startswith(CANARY_PREFIX):
-                        os.unlink(os.path.join(self._root.path, name))
+                for canary in os.listdir(self._root.path):
+                    if canary.startswith(CANARY_PREFIX):
+                        os.unlink(os.path.join(self._root.path, canary))
         except BlockingIOError:
             return
         except OSError as error:

@@ -37,7 +37,9 @@ def job(number: int, source: str | None = None, *, watch: str = "a", priority: i
 
 def make(capacity: int = 100) -> tuple[Dispatcher, Table, Clock]:
     table, clock = Table(), Clock()
-    return Dispatcher(["a", "b"], table.refill, clock, clock, 100.0, capacity), table, clock
+    dispatcher = Dispatcher(["a", "b"], table.refill, clock, clock, 100.0, capacity)
+    dispatcher.release_suspects()
+    return dispatcher, table, clock
 
 
 def take(dispatcher: Dispatcher) -> Job:
@@ -119,6 +121,15 @@ def test_a_suspect_runs_alone_and_last() -> None:
     assert nothing_to_take(dispatcher)
     dispatcher.done(suspect)
     assert take(dispatcher).id == 3
+
+
+def test_a_suspect_waits_at_the_start_until_the_rest_is_known() -> None:
+    table, clock = Table(), Clock()
+    dispatcher = Dispatcher(["a"], table.refill, clock, clock)
+    dispatcher.add([job(1, interruptions=2)])
+    assert nothing_to_take(dispatcher)
+    dispatcher.release_suspects()
+    assert take(dispatcher).id == 1
 
 
 def test_a_suspect_is_not_starved_by_a_steady_stream() -> None:
