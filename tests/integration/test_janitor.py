@@ -1,0 +1,123 @@
+"""The janitor: disposals that are due, called off, overtaken or stuck, on a real table and real files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.db import Readers, Writer
+from daemon.disposal import Janitor
+from daemon.globs import Filter
+from daemon.jobs import JobTable
+from daemon.model import Candidate, Conversion, Disposal, Job
+from daemon.sources.folder import FolderSource
+from daemon.sources.version import file_version
+from tests.harness import until
+
+DELETE = Disposal("delete")
+CONVERSION = Conversion(b"x", "ab" * 32, "text/plain", "text", "1")
+
+
+class Quiet:
+    """A log that says nothing."""
+
+    def _log(self, event: str, **values: Any) -> None: ...
+
+    debug = info = warning = error = _log
+
+
+@dataclass
+class Bench:
+    inbox: Path
+    jobs: JobTable
+    source: FolderSource
+    notes: list[str | None]
+
+    def completed(self, name: str) -> Job:
+        """A document that was converted and whose disposal is due."""
+        path = self.inbox / name
+        path.write_bytes(b"content")
+        status = path.stat()
+        (job,), _ = self.jobs.enqueue("inbox", [Candidate(os.fsencode(name), file_version(status), 7)], 5)
+        self.jobs.start(job)
+        assert self.jobs.complete(job, CONVERSION, "", dispose=True)
+        return job
+
+    def run(self, job: Job, until_true: Callable[[Janitor], bool], disposal: Disposal = DELETE) -> None:
+        """Give the disposal to a janitor and wait."""
+        janitor = Janitor({"inbox": self.source}, self.jobs, Quiet(), lambda watch, text: self.notes.append(text))
+        janitor.add(job, disposal)
+        thread = threading.Thread(target=janitor.run)
+        thread.start()
+        try:
+            until(lambda: until_true(janitor), "the janitor is done", 30)
+        finally:
+            janitor.stop()
+            thread.join(30)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    writer = Writer(str(tmp_path / "convertd.db"))
+    writer.start()
+    jobs = JobTable(writer, Readers(str(tmp_path / "convertd.db")))
+    jobs.register("inbox", "/in", "/out")
+    (tmp_path / "inbox").mkdir()
+    source = FolderSource(
+        str(tmp_path / "inbox"), Filter(["**/*"], []), clock=lambda: 4e9
+    )  # long after the last change
+    yield Bench(tmp_path / "inbox", jobs, source, [])
+    writer.close()
+
+
+def test_a_due_disposal_is_carried_out_and_recorded(bench: Bench) -> None:
+    job = bench.completed("a.txt")
+    bench.run(job, lambda janitor: not janitor.backlog())
+    assert os.listdir(bench.inbox) == []
+    assert bench.jobs.due_disposals() == []
+
+
+def test_one_that_a_retry_has_called_off_is_not(bench: Bench) -> None:
+    job = bench.completed("a.txt")
+    bench.jobs.retry([job.id])
+    bench.run(job, lambda janitor: not janitor.backlog())
+    assert os.listdir(bench.inbox) == ["a.txt"]
+
+
+def test_one_of_a_version_that_is_no_longer_the_newest_is_not(bench: Bench) -> None:
+    job = bench.completed("a.txt")
+    bench.jobs.enqueue("inbox", [Candidate(b"a.txt", "newer", 7)], 5)
+    bench.run(job, lambda janitor: not janitor.backlog())
+    assert os.listdir(bench.inbox) == ["a.txt"]
+    assert bench.jobs.due_disposals() == []
+
+
+def test_one_that_cannot_succeed_stays_due_and_is_shown(bench: Bench) -> None:
+    job = bench.completed("a.txt")
+    target = bench.inbox.parent / "file"
+    target.write_text("in the way")
+    bench.run(job, lambda janitor: bool(bench.notes), Disposal("move", str(target)))
+    assert os.listdir(bench.inbox) != []
+    assert "a.txt" in (bench.notes[0] or "")
+    assert len(bench.jobs.due_disposals()) == 1
+
+
+def test_nothing_is_disposed_of_while_it_is_held(bench: Bench) -> None:
+    job = bench.completed("a.txt")
+    janitor = Janitor({"inbox": bench.source}, bench.jobs, Quiet())
+    with janitor.held():
+        janitor.add(job, DELETE)
+        thread = threading.Thread(target=janitor.run)
+        thread.start()
+        until(lambda: janitor.backlog() == 1, "the disposal is known")
+        bench.jobs.retry([job.id])
+    until(lambda: not janitor.backlog(), "the janitor is done")
+    janitor.stop()
+    thread.join(30)
+    assert os.listdir(bench.inbox) == ["a.txt"]
