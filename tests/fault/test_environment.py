@@ -1,0 +1,247 @@
+"""Sick surroundings pause the watch, blame no document, use up no attempt; once mended, it goes on by itself."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import documents
+from tests.fault.outcome import integrity, torn
+from tests.harness import Daemon, until
+
+CONFIG = """
+state_dir = "state"
+workers = 2
+[retry]
+attempts = 3
+backoff = ["50ms"]
+[[watch]]
+name = "inbox"
+source = "inbox"
+sink = "outbox"
+"""
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def bound() -> tuple[str, ...]:
+    """A prefix of commands by which permissions bind even root."""
+    if os.geteuid() != 0:
+        return ()
+    less = "-dac_override,-dac_read_search"
+    prefix = ("setpriv", f"--bounding-set={less}", f"--inh-caps={less}")
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode != 0:
+        pytest.skip("permissions do not bind root, and setpriv cannot change that here")
+    return prefix
+
+
+@pytest.fixture
+def start(tmp_path: Path, bound: tuple[str, ...]) -> Iterator[Start]:
+    """Starts a daemon that permissions bind."""
+    daemons: list[Daemon] = []
+
+    def begin(config: str = CONFIG) -> Daemon:
+        daemons.append(Daemon(tmp_path, config, prefix=bound))
+        return daemons[-1].start()
+
+    yield begin
+    for daemon in daemons:
+        daemon.inbox.chmod(0o755)
+        daemon.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+    """Mounts a file system of a given size."""
+    mounted: list[Path] = []
+
+    def mount(name: str, size: str) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            pytest.skip(f"a file system cannot be mounted here: {result.stderr.strip()}")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_full_sink(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    filler = fill(small_disk("outbox", "1m"))
+    try:
+        daemon.start()
+        names = drop(daemon, 12)
+        assert str(daemon.outbox) in paused(daemon)
+        nothing_blamed(daemon)
+        filler.unlink()
+        goes_on(daemon, names)
+    finally:
+        daemon.close()
+
+
+def test_sink_with_room_for_a_canary_but_not_for_the_result(
+    tmp_path: Path, small_disk: Callable[[str, str], Path]
+) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    outbox = small_disk("outbox", "2m")
+    filler = fill(outbox, leave_bytes=256 << 10)
+    try:
+        daemon.start()
+        daemon.drop("long.txt", b"long " * (100 << 10))
+        paused(daemon)
+        nothing_blamed(daemon)
+        filler.unlink()
+        goes_on(daemon, ["long.txt"])
+    finally:
+        daemon.close()
+
+
+def test_full_state_dir(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    state = small_disk("state", "8m")
+    try:
+        daemon.start()
+        before = drop(daemon, 3, "before")
+        for name in before:
+            assert daemon.outcome(name) == "converted"
+        filler = fill(state)
+        names = drop(daemon, 60)
+        assert "full" in paused(daemon) or "No space" in paused(daemon)
+        filler.unlink()
+        goes_on(daemon, [*before, *names])
+        assert daemon.stop() == 0
+        assert integrity(daemon) == "ok"
+    finally:
+        daemon.close()
+
+
+def test_sink_taken_away_and_put_back(start: Start, tmp_path: Path) -> None:
+    daemon = start()
+    first = drop(daemon, 2, "first")
+    goes_on(daemon, first)
+    daemon.outbox.rename(tmp_path / "elsewhere")
+    names = drop(daemon, 8)
+    assert str(daemon.outbox) in paused(daemon)
+    nothing_blamed(daemon)
+    assert not daemon.outbox.exists(), "an empty sink was made in the place of the one that was taken away"
+    (tmp_path / "elsewhere").rename(daemon.outbox)
+    goes_on(daemon, [*first, *names])
+
+
+def test_source_taken_away_and_put_back(start: Start, tmp_path: Path) -> None:
+    daemon = start()
+    names = drop(daemon, 8)
+    goes_on(daemon, names)
+    daemon.inbox.rename(tmp_path / "elsewhere")
+    assert str(daemon.inbox) in paused(daemon)
+    assert not daemon.inbox.exists(), "an empty source was made in the place of the one that was taken away"
+    (tmp_path / "elsewhere" / "later.txt").write_bytes(b"the river later")
+    (tmp_path / "elsewhere").rename(daemon.inbox)
+    goes_on(daemon, [*names, "later.txt"])
+    assert len(daemon.jobs()) == len(names) + 1, "documents were converted again"
+
+
+def test_source_taken_away_with_work_in_the_queue(start: Start, tmp_path: Path) -> None:
+    daemon = start(CONFIG + '[engines]\ntext = ["tests.engines_for_tests:Slow"]\n')
+    names = [f"slow{number}.txt" for number in range(12)]
+    for name in names:
+        daemon.drop(name, b"the river takes 0.2")
+    until(lambda: daemon.status()["jobs"]["processing"], "conversions have begun")
+    daemon.inbox.rename(tmp_path / "elsewhere")
+    paused(daemon)
+    nothing_blamed(daemon)
+    (tmp_path / "elsewhere").rename(daemon.inbox)
+    goes_on(daemon, names)
+
+
+@pytest.mark.parametrize("which", ["inbox", "outbox"])
+def test_permission_taken_away_and_given_back(start: Start, which: str) -> None:
+    daemon = start()
+    first = drop(daemon, 1, "first")
+    goes_on(daemon, first)
+    sick = getattr(daemon, which)
+    sick.chmod(0o300 if which == "inbox" else 0o500)
+    names = drop(daemon, 5)  # a folder need not be readable to put something there
+    assert str(sick) in paused(daemon)
+    nothing_blamed(daemon)
+    sick.chmod(0o755)
+    goes_on(daemon, [*first, *names])
+
+
+def test_one_unreadable_document_fails_and_the_others_go_on(start: Start) -> None:
+    daemon = start()
+    bad = daemon.inbox / "secret.txt"
+    bad.touch(mode=0o000)
+    names = drop(daemon, 5)
+    assert daemon.outcome("secret.txt") == "unreadable"
+    error = json.loads(daemon.error("secret.txt").read_bytes())
+    assert error["attempts"] == 3
+    assert error["hint"]
+    for name in names:
+        assert daemon.outcome(name) == "converted"
+    assert daemon.status()["watches"][0]["state"] == "running"
+
+
+def drop(daemon: Daemon, count: int, prefix: str = "document") -> list[str]:
+    names = []
+    for number in range(count):
+        text = f"the river {prefix} {number}"
+        suffix, content = ("txt", text.encode()) if number % 2 else ("html", documents.html(text))
+        names.append(daemon.drop(f"{prefix}{number}.{suffix}", content).name)
+    return names
+
+
+def fill(disk: Path, leave_bytes: int = 0) -> Path:
+    """A file that takes all the room there is, or all but so much."""
+    filler = disk / ".filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        file.truncate(file.tell() - leave_bytes)
+    return filler
+
+
+def paused(daemon: Daemon) -> str:
+    """Wait until the watch is paused; what `status` says why."""
+
+    def reason() -> str | None:
+        watch = daemon.status()["watches"][0]
+        return str(watch["error"]) if watch["state"] == "paused" else None
+
+    return str(until(reason, "the watch is paused"))
+
+
+def nothing_blamed(daemon: Daemon) -> None:
+    """No document has failed, gone or lost an attempt."""
+    for job in daemon.jobs():
+        assert job["state"] in ("pending", "processing", "completed"), job
+        assert job["state"] == "completed" or job["attempts"] == 0, job
+    assert not list(daemon.outbox.rglob("*.error.json"))
+
+
+def goes_on(daemon: Daemon, names: list[str]) -> None:
+    """Without anybody's help everything is converted, by the same process and each at its first attempt."""
+    for name in names:
+        assert daemon.outcome(name) == "converted"
+        assert torn(daemon.markdown(name)) is None
+    until(lambda: daemon.status()["jobs"]["completed"] == len(daemon.jobs()), "all jobs are completed")
+    assert {job["attempts"] for job in daemon.jobs()} == {1}
+    until(lambda: daemon.status()["watches"][0]["state"] == "running", "the watch is running again")
+    assert daemon.process is not None
+    assert daemon.process.poll() is None
