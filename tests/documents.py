@@ -146,8 +146,12 @@ def png(text: str, *, turned_degrees: int = 0) -> bytes:
     """An image of text."""
     width, height, pixels = rendered(text, turned_degrees=turned_degrees)
     rows = b"".join(b"\0" + pixels[y * width : (y + 1) * width] for y in range(height))
+    return _png(width, height, zlib.compress(rows))
+
+
+def _png(width: int, height: int, packed: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
@@ -455,6 +459,66 @@ def encrypted_zip() -> bytes:
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + offset] |= 1
     return bytes(content)
+
+
+def lzma_zip(properties: bytes) -> bytes:
+    """An archive of one member, `mimetype`, whose LZMA header holds these five bytes in place of the right ones."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("mimetype", "lost words")
+    content = buffer.getvalue()
+    start = content.index(b"\x09\x04\x05\0") + 4  # the version of the LZMA SDK and the size of the properties
+    return content[:start] + properties + content[start + 5 :]
+
+
+def zip_with_nameless_member(members: Mapping[str, str | bytes]) -> bytes:
+    """An archive with one more member, whose name is empty."""
+    return _with_raw_member(zipped(members), "", zlib.compress(b"words", wbits=-15), zlib.crc32(b"words"), 5)
+
+
+def crowded_zip(members: int) -> bytes:
+    """An archive whose directory lists the same empty member this many times."""
+    container = zipped({"a": b""})
+    end = container.rindex(b"PK\x05\x06")
+    start = container.index(b"PK\x01\x02")
+    directory = container[start:end] * members
+    return container[:start] + directory + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(directory), start, 0)
+
+
+def zip_with_wrong_checksum(members: Mapping[str, str | bytes]) -> bytes:
+    """An archive with one more member, `bad.txt`, which is damaged."""
+    return _with_raw_member(zipped(members), "bad.txt", zlib.compress(b"words", wbits=-15), 0, 5)
+
+
+def zip_with_unknown_method(members: Mapping[str, str | bytes]) -> bytes:
+    """An archive with one more member, `bad.txt`, packed by deflate64."""
+    content = bytearray(zip_with_wrong_checksum(members))
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        struct.pack_into("<H", content, content.rindex(signature) + offset, 9)
+    return bytes(content)
+
+
+def zip_with_huge_member(members: Mapping[str, str | bytes]) -> bytes:
+    """An archive with one more member, `bad.txt`, that declares 300 MiB."""
+    return _with_raw_member(zipped(members), "bad.txt", b"\x03\0", 0, 300 << 20)
+
+
+def tar_with_huge_member(members: Mapping[str, bytes]) -> bytes:
+    """An archive that begins with a sparse file, `bad.txt`, of 300 MiB without a byte stored."""
+    huge = tarfile.TarInfo("bad.txt")
+    huge.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(300 << 20)}
+    first = huge.tobuf(tarfile.PAX_FORMAT)
+    return first + tar(members)
+
+
+def huge_png() -> bytes:
+    """An image of 30,000 by 30,000 pixels, almost all of them missing."""
+    return _png(30_000, 30_000, zlib.compress(bytes(1000)))
+
+
+def deep_html(text: str, depth: int = 5000) -> bytes:
+    """A page with the text at the bottom of nested elements."""
+    return b"<!doctype html><html><body>" + b"<div>" * depth + text.encode() + b"</div>" * depth + b"</body></html>"
 
 
 def compound_file(streams: Mapping[str, bytes]) -> bytes:

@@ -8,13 +8,13 @@ import os
 import platform
 import re
 import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, cast
 
 from daemon.converters import zipped
 from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.converters.markdown import one_line
 from daemon.errors import Kind
 
 MEMBER_LIMIT_BYTES = 256 << 20
@@ -22,17 +22,7 @@ TOTAL_LIMIT_BYTES = 512 << 20
 MEMBERS_LIMIT = 10_000
 IGNORED = re.compile(r"(^|/)(__MACOSX/|\.|~\$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 MESSAGE_START = re.compile(rb"^From [^\n]{1,500}\n(?=[A-Za-z-]{2,60}:)", re.MULTILINE)
-DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-    OSError,
-)
+DAMAGED = (tarfile.TarError, *zipped.UNREADABLE)
 
 
 class Archive:
@@ -48,8 +38,13 @@ class Archive:
             raise EngineError(Kind.UNSUPPORTED_FORMAT, "Archives inside of archives are not opened here.")
         parts: list[str] = []
         warnings: list[str] = []
+        unreadable: list[EngineError] = []
         title = None
         for name, content in _members(document):
+            if isinstance(content, EngineError):
+                warnings.append(f"{name}: {content.message}")
+                unreadable.append(content)
+                continue
             try:
                 member = document.nested(name, content)
             except EngineError as error:
@@ -61,42 +56,46 @@ class Archive:
                 title = member.title
             elif member.markdown.strip():
                 parts.append(f"## {name}\n\n{member.markdown.strip()}\n")
+        if unreadable and not parts:  # what cannot be read may hold the text
+            raise unreadable[0]
         return Converted("\n\n".join(parts), title=title, warnings=tuple(warnings))
 
 
-def _members(document: Document) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each member worth converting, within limits. Raises `EngineError`."""
+def _members(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
+    """Name, printable, and content of each member worth converting, or why that cannot be read. Raises `EngineError`
+    if the archive itself is damaged or beyond the limits.
+    """
     readers = {"zip": _zip, "tar": _tar, "gzip": _gzip, "mbox": _mbox}
     total = 0
     try:
         for count, (name, content) in enumerate(readers[document.kind](document)):
-            total += len(content)
+            total += 0 if isinstance(content, EngineError) else len(content)
             if total > TOTAL_LIMIT_BYTES or count >= MEMBERS_LIMIT:
                 raise EngineError(Kind.TOO_LARGE, "The archive unpacks to more than convertd converts at once.")
-            yield name, content
+            yield one_line(name), content
     except DAMAGED as error:
         raise EngineError(Kind.CORRUPT, f"The archive is damaged: {error}") from error
 
 
-def _zip(document: Document) -> Iterator[tuple[str, bytes]]:
+def _zip(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
     with zipped.open_zip(document.data) as archive:
         for member in sorted(archive.infolist(), key=lambda member: member.filename):
-            if member.is_dir() or member.flag_bits & 1 or not member.file_size or IGNORED.search(member.filename):
+            if (
+                zipped.is_folder(member)
+                or member.flag_bits & 1
+                or not member.file_size
+                or IGNORED.search(member.filename)
+            ):
                 continue
-            _refuse_large(member.file_size)
-            with archive.open(member) as reader:
-                yield member.filename, _bounded(reader)
+            yield member.filename, _read(partial(archive.open, member), member.file_size)
 
 
-def _tar(document: Document) -> Iterator[tuple[str, bytes]]:
+def _tar(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
     with tarfile.open(fileobj=io.BufferedReader(zipped.Window(document.data)), mode="r:") as archive:
         for member in archive:
             if not member.isreg() or not member.size or IGNORED.search(member.name):
                 continue
-            _refuse_large(member.size)
-            reader = archive.extractfile(member)
-            if reader is not None:
-                yield member.name, _bounded(reader)
+            yield member.name, _read(partial(_extracted, archive, member), member.size)
 
 
 def _gzip(document: Document) -> Iterator[tuple[str, bytes]]:
@@ -113,6 +112,26 @@ def _mbox(document: Document) -> Iterator[tuple[str, bytes]]:
     ends = [start.start() for start in starts[1:]] + [len(content)]
     for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
         yield f"Message {number}.eml", content[start.end() : end]
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    reader = archive.extractfile(member)
+    assert reader is not None, "a regular file"
+    return reader
+
+
+def _read(opened: Callable[[], IO[bytes]], size_bytes: int) -> bytes | EngineError:
+    """The content of one member, or why it cannot be had: the other members may be fine."""
+    try:
+        _refuse_large(size_bytes)
+        with opened() as reader:
+            return _bounded(reader)
+    except EngineError as error:
+        return error
+    except MemoryError:
+        return EngineError(Kind.OUT_OF_MEMORY, "The file in the archive needs more memory than a converter may use.")
+    except DAMAGED as error:
+        return EngineError(Kind.CORRUPT, f"The file in the archive is damaged: {error}")
 
 
 def _bounded(reader: IO[bytes]) -> bytes:

@@ -43,6 +43,11 @@ def without_anonymous_images(markdown: str) -> str:
     return IMAGE.sub(kept, markdown) if "![" in markdown else markdown
 
 
+def one_line(text: str) -> str:
+    """A name out of a document: a space for each character that ends a line or that a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def fenced(text: str, language: str) -> str:
     """The text as a code block; the fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)

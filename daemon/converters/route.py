@@ -17,7 +17,9 @@ from daemon.errors import Kind
 NESTING_LIMIT = 3
 UNTITLED = frozenset({"zip", "tar", "gzip", "7z", "mbox", "xml", "svg"})  # their first heading is no title
 ILLUSTRATED = frozenset({"docx", "pptx", "odf", "epub", "rtf"})  # may hold images and nothing else
+NESTED_PAGE_BYTES = 3 << 10  # the least that it takes to nest HTML deeper than the engines look, 1000 elements
 PAGE_BREAK = "\n\n"
+NO_TEXT_IN_MARKUP = "No text was found. The page may be nested too deep, or its text may be made by scripts."
 DEFINITE = (Kind.ENCRYPTED, Kind.TOO_LARGE, Kind.OUT_OF_MEMORY, Kind.CORRUPT)
 """Errors in the order of how much they tell; what is not named tells less than all of these."""
 
@@ -83,7 +85,7 @@ class Router:
             routed = self._first_with_text(document, detected, progress)
             if detected.kind in ILLUSTRATED and not routed.converted.markdown and self._options.ocr_mode != "off":
                 routed = self._pictures(routed, document, detected, progress)
-        return _finished(routed, detected)
+        return _finished(routed, detected, len(data))
 
     def _nested(self, name: str, content: bytes, progress: Progress, depth: int) -> Converted:
         if depth <= 0:
@@ -183,13 +185,14 @@ class Router:
         return self._engines[name]
 
 
-def _finished(routed: Routed, detected: Detected) -> Routed:
+def _finished(routed: Routed, detected: Detected, size_bytes: int) -> Routed:
     converted = routed.converted
     markdown = converted.markdown if converted.markdown.strip() else ""
     warnings = [detected.warning] if detected.warning else []
     warnings += routed.warnings
     if not markdown and not warnings:
-        warnings.append("The document holds no text.")
+        nested = detected.kind == "html" and size_bytes >= NESTED_PAGE_BYTES
+        warnings.append(NO_TEXT_IN_MARKUP if nested else "The document holds no text.")
     title = converted.title
     if title is None and detected.kind not in UNTITLED:
         title = metadata_title(first_heading(markdown))

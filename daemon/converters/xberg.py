@@ -63,7 +63,7 @@ def translated(error_type: str, message: str) -> EngineError:
         return EngineError(Kind.ENCRYPTED, "The document is protected by a password.")
     if "invalid zip" in lowered or "failed to read zip" in lowered:  # which it counts among its limits
         return EngineError(Kind.CORRUPT, f"The container is damaged: {message}")
-    if "security limit" in lowered:
+    if "security limit" in lowered or "security_limits" in lowered:
         return EngineError(Kind.TOO_LARGE, f"The document was refused: {message}")
     squeezed = error_type.replace("_", "").lower()
     for name, kind in ERROR_KINDS:

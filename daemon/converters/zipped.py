@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import mmap
 import re
 import zipfile
 import zlib
+from typing import IO, cast
 
 from daemon.converters.base import EngineError
 from daemon.errors import Kind
@@ -14,11 +16,15 @@ from daemon.errors import Kind
 UNPACKED_LIMIT_BYTES = 2 << 30
 MARKUP_LIMIT_BYTES = 512 << 20
 MEMBERS_LIMIT = 100_000
+ENTRY = b"PK\x01\x02"  # what each entry of a directory begins with
 PEEK_BYTES = 256 << 10
 MARKUP_SUFFIXES = (".xml", ".rels", ".xhtml", ".html", ".htm", ".opf", ".ncx", ".vml")
 DEFLATE_MAX_RATIO = 1032  # no deflate stream can expand by more
 
 ODF_KINDS = re.compile(r"application/(?:vnd\.oasis\.opendocument|vnd\.sun\.xml)\.[a-z-]+$")
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError)
+"""What reading a damaged member raises; NotImplementedError, for an unknown method, is a RuntimeError."""
 
 
 class Window(io.RawIOBase):
@@ -55,17 +61,33 @@ class Window(io.RawIOBase):
         return len(part)
 
 
+class _Directory(Window):
+    """What `zipfile` sees while it opens a container: it reads the directory at once, then makes an object of each
+    entry, which takes time and ten times the memory. Raises `EngineError` before that if there are too many.
+    """
+
+    def read(self, size: int = -1) -> bytes:
+        part = super().read(size)
+        if part.count(ENTRY) > MEMBERS_LIMIT:
+            raise EngineError(Kind.TOO_LARGE, f"The container holds more than {MEMBERS_LIMIT:,} files.")
+        return part
+
+
 def open_zip(data: mmap.mmap | bytes) -> zipfile.ZipFile:
     """Open a container whose directory is sane. Raises `EngineError`."""
     try:
-        archive = zipfile.ZipFile(Window(data))
+        archive = zipfile.ZipFile(_Directory(data))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, OSError) as error:
         raise EngineError(
             Kind.CORRUPT, "The file is a ZIP container without a readable directory; it seems to be incomplete."
         ) from error
-    if len(archive.infolist()) > MEMBERS_LIMIT:
-        raise EngineError(Kind.TOO_LARGE, f"The container holds more than {MEMBERS_LIMIT} files.")
+    archive.fp = cast(IO[bytes], Window(data))  # a member may hold a container with entries of its own
     return archive
+
+
+def is_folder(member: zipfile.ZipInfo) -> bool:
+    """As `ZipInfo.is_dir`, which fails on an empty name."""
+    return member.filename.endswith("/")
 
 
 def peek(archive: zipfile.ZipFile, name: str, limit: int = PEEK_BYTES) -> bytes:
@@ -73,7 +95,7 @@ def peek(archive: zipfile.ZipFile, name: str, limit: int = PEEK_BYTES) -> bytes:
     try:
         with archive.open(name) as member:
             return member.read(limit)
-    except (KeyError, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+    except (KeyError, MemoryError, *UNREADABLE):  # a header of LZMA may ask for any amount of memory
         return b""
 
 
@@ -120,7 +142,7 @@ def _iwork_kind(names: set[str]) -> tuple[str, str]:
 
 def refuse_encrypted(archive: zipfile.ZipFile) -> None:
     """Raise `EngineError(ENCRYPTED)` if the content needs a password or a licence."""
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if not is_folder(member)]
     if members and all(member.flag_bits & 1 for member in members):
         raise EngineError(Kind.ENCRYPTED, "The archive is protected by a password.")
     if b"encryption-data" in peek(archive, "META-INF/manifest.xml"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -137,6 +139,42 @@ def test_an_encrypted_openoffice_document_is_refused() -> None:
     with pytest.raises(EngineError) as refused:
         detect("a.odt", content)
     assert refused.value.kind is Kind.ENCRYPTED
+
+
+def test_a_container_with_a_damaged_lzma_member_is_an_archive() -> None:
+    assert detect("a.zip", documents.lzma_zip(b"\xff" * 5)).kind == "zip"
+
+
+def test_a_member_that_asks_for_all_memory_is_not_read() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as statm:
+        used_bytes = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + (1 << 30), limits[1]))
+    try:
+        assert detect("a.zip", documents.lzma_zip(b"\x5d\xff\xff\xff\xff")).kind == "zip"
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_a_member_without_a_name_is_one_like_others() -> None:
+    assert detect("a.zip", documents.zip_with_nameless_member({"a.txt": "words"})).kind == "zip"
+
+
+def test_a_directory_of_too_many_members_is_refused_before_it_is_taken_apart() -> None:
+    content = documents.crowded_zip(200_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EngineError) as refused:
+            detect("a.zip", content)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.kind is Kind.TOO_LARGE
+    assert peak_bytes < 3 * len(content), "an object for each member takes ten times as much"
+
+
+def test_a_directory_of_many_members_is_fine() -> None:
+    assert detect("a.zip", documents.crowded_zip(2000)).kind == "zip"
 
 
 def test_damaged_compound_file_is_named_by_its_extension() -> None:

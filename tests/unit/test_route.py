@@ -324,6 +324,57 @@ def test_an_archive_of_nothing_readable_tells_why(real: Router) -> None:
     assert "tool.exe" in routed.warnings[0]
 
 
+GOOD = {"a.txt": b"first words", "z.txt": b"last words"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        documents.zip_with_wrong_checksum(GOOD),
+        documents.zip_with_unknown_method(GOOD),
+        documents.zip_with_huge_member(GOOD),
+        documents.tar_with_huge_member(GOOD),
+    ],
+)
+def test_a_member_that_cannot_be_read_costs_only_itself(real: Router, content: bytes) -> None:
+    routed = real.convert("a.bin", content, lambda engine: None)
+    assert "first words" in routed.converted.markdown
+    assert "last words" in routed.converted.markdown
+    assert [warning.partition(":")[0] for warning in routed.warnings] == ["bad.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (documents.zip_with_wrong_checksum({}), Kind.CORRUPT),
+        (documents.lzma_zip(b"\xff" * 5), Kind.CORRUPT),
+        (documents.zip_with_huge_member({}), Kind.TOO_LARGE),
+        (documents.truncated(documents.tar({"a.txt": b"first words", "b.txt": bytes(90_000)})), Kind.CORRUPT),
+        (documents.gzipped(b"words")[:-6] + bytes(6), Kind.CORRUPT),
+    ],
+)
+def test_an_archive_of_which_nothing_can_be_read_is_an_error(real: Router, content: bytes, kind: Kind) -> None:
+    with pytest.raises(EngineError) as failed:
+        real.convert("a.bin", content, lambda engine: None)
+    assert failed.value.kind is kind
+
+
+def test_a_member_without_a_name_is_converted(real: Router) -> None:
+    content = documents.zip_with_nameless_member({"a.txt": "first"})
+    assert real.convert("a.zip", content, lambda engine: None).converted.markdown.split()[-1] == "first"
+
+
+@pytest.mark.parametrize("pack", [documents.zipped, documents.tar])
+def test_names_of_members_cannot_forge_lines_nor_command_a_terminal(
+    real: Router, pack: Callable[[Mapping[str, bytes]], bytes]
+) -> None:
+    content = pack({"a\x1b[31m\n# forged.txt": b"words", "b\x1b[0m\r\nforged: line.exe": b"MZ\x90\0\x03\0\0\0"})
+    routed = real.convert("a.bin", content, lambda engine: None)
+    assert routed.converted.markdown.split("\n")[0] == "## a [31m # forged.txt"
+    assert routed.warnings
+    assert all(warning.isprintable() for warning in routed.warnings)
+
+
 def test_archives_nested_too_deep_are_not_opened(real: Router) -> None:
     content = documents.zipped({"a.txt": "words at the bottom"})
     for _ in range(6):
@@ -374,6 +425,19 @@ def test_bombs_end_in_an_error_or_in_little_output(real: Router, name: str, bomb
         assert error.kind in (Kind.CORRUPT, Kind.TOO_LARGE)
     else:
         assert len(routed.converted.markdown) < 100_000
+
+
+def test_an_image_of_too_many_pixels_is_too_large(real: Router) -> None:
+    with pytest.raises(EngineError) as refused:
+        real.convert("a.png", documents.huge_png(), lambda engine: None)
+    assert refused.value.kind is Kind.TOO_LARGE
+
+
+def test_a_page_nested_deeper_than_engines_look_is_not_said_to_hold_no_text(real: Router) -> None:
+    routed = real.convert("a.html", documents.deep_html("words at the bottom"), lambda engine: None)
+    assert "words at the bottom" in routed.converted.markdown or "nested too deep" in routed.warnings[0]
+    small = real.convert("a.html", b"<!doctype html><p> </p>", lambda engine: None)
+    assert small.warnings == ("The document holds no text.",)
 
 
 def test_no_link_to_an_image_is_left_where_no_image_is(real: Router) -> None:
