@@ -10,7 +10,7 @@ from typing import Any
 import xberg as library
 
 from daemon.converters.base import Converted, Document, EngineError, Options
-from daemon.converters.markdown import metadata_title, without_anonymous_images
+from daemon.converters.markdown import metadata_title, one_line, without_anonymous_images
 from daemon.errors import Kind
 
 # Ordinary workbooks compress by 1000 and more; what a container unpacks to is limited before an engine sees it.
@@ -118,4 +118,4 @@ def _members(entry: Any, path: str) -> list[str]:
     nested = entry.result.children or []
     if nested:
         return [member for child in nested for member in _members(child, f"{path}/{child.path}")]
-    return [f"## {path}\n\n{entry.result.content.strip()}"] if entry.result.content.strip() else []
+    return [f"## {one_line(path)}\n\n{entry.result.content.strip()}"] if entry.result.content.strip() else []
