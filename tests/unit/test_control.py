@@ -13,7 +13,7 @@ import pytest
 
 from daemon import control
 from daemon.control import CLIENTS, ControlServer, ask
-from daemon.errors import AlreadyRunning, NotRunning, UsageError
+from daemon.errors import AlreadyRunning, NotRunning, Unanswered, UsageError
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -97,14 +97,16 @@ def test_silent_clients_cannot_keep_others_out(path: str, monkeypatch: pytest.Mo
             try:
                 ask(path, "echo")
                 answered.set()
-            except NotRunning:
+            except (NotRunning, Unanswered):
                 pass
 
     thread = threading.Thread(target=persist, daemon=True)
-    thread.start()
-    assert answered.wait(30)
-    for client in silent:
-        client.close()
+    try:
+        thread.start()
+        assert answered.wait(30)
+    finally:
+        for client in silent:
+            client.close()
 
 
 def test_an_endless_request_is_cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
