@@ -15,7 +15,7 @@ from tests.harness import Daemon, until
 
 DOCUMENTS = 300
 KILLS = 25
-LAST_KILL_LEAVES = 60  # so many documents: the suspects among them never run alone while we still kill
+ALWAYS_LEFT = 100  # so many documents at each kill: the suspects among them never run alone while we still kill
 WITH_FAULTS = ("-m", "tests.fault.daemon_with_faults")
 CONFIG = """
 state_dir = "state"
@@ -61,16 +61,23 @@ def test_killed_at_random_moments_while_draining(tmp_path: Path, seed: int) -> N
     print(f"seed {seed}")
     chance = random.Random(seed)
     daemon = Daemon(tmp_path)
-    sources = dict(mixed(number) for number in range(DOCUMENTS))
-    for name, content in sources.items():
-        (daemon.inbox / name).write_bytes(content)
+    sources: dict[str, bytes] = {}
+
+    def supply(number_of_documents: int) -> None:
+        for number in range(len(sources), number_of_documents):
+            name, content = mixed(number)
+            sources[name] = content
+            daemon.drop(name, content)
+
+    supply(DOCUMENTS)
     with_work_left = 0
     with Reader(daemon.outbox) as seen:
         for kills_left in range(KILLS, 0, -1):
             done = published(daemon.outbox)
-            budget = max(0, DOCUMENTS - LAST_KILL_LEAVES - done)
+            supply(done + ALWAYS_LEFT)  # a fast machine is given more
+            budget = max(0, len(sources) - ALWAYS_LEFT - done)
             kill_when(daemon, done + chance.randint(0, 2 * budget // kills_left), chance.uniform(0, 1), chance)
-            with_work_left += published(daemon.outbox) < DOCUMENTS
+            with_work_left += published(daemon.outbox) < len(sources)
         no_orphans()
         assert daemon.once() == 0, daemon.log.read_text()[-3000:]
     assert with_work_left == KILLS, "the documents were done before the last kill"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -88,6 +89,7 @@ def zombies() -> list[int]:
 
 
 def descriptors() -> int:
+    gc.collect()  # what another test has left to the collector is not ours
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -335,7 +337,7 @@ def test_nothing_leaks_over_many_documents_and_crashes() -> None:
             for future in [threads.submit(pool.run, ("Crash", "Garbage")[n % 2]) for n in range(10)]:
                 assert isinstance(future.exception(60), DocumentError)
         until(lambda: len(pool.members()) == 2 and not zombies(), "two children and no zombie")
-        until(lambda: descriptors() == before, "no descriptor more than before")
+        until(lambda: descriptors() <= before, "no descriptor more than before")
         assert pool.facts()["restarts"] == 10
     assert not set(children_of(os.getpid())) & pool.pids()
 
@@ -347,7 +349,7 @@ def test_close_leaves_no_process_thread_or_descriptor() -> None:
         pids = until(lambda: len(pool.pids()) == 2 and pool.pids(), "two children")
     assert not pids & set(children_of(os.getpid()))
     assert set(threading.enumerate()) == threads
-    assert descriptors() == open_before
+    assert descriptors() <= open_before
     pool.close()
 
 
