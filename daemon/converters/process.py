@@ -8,6 +8,7 @@ import re
 import secrets
 import select
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -223,13 +224,12 @@ class ChildProcess:
 
 def environment(settings: wire.Settings) -> dict[str, str]:
     """All that a child gets of the environment: nothing of the daemon's own, which may hold credentials."""
-    path = [os.path.abspath(entry) for entry in sys.path]
     needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
     return needed | {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": "/nonexistent",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys([*path, PACKAGE_ROOT])),
+        "PYTHONPATH": os.pathsep.join(import_folders()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "TESSDATA_PREFIX": settings.options.tessdata_dir or packaged_dir(),
         # One document, one thread: the processors are shared out among children.
@@ -239,6 +239,23 @@ def environment(settings: wire.Settings) -> dict[str, str]:
         "TOKIO_WORKER_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",  # each reserves 64 MiB of the address space
     }
+
+
+def import_folders() -> list[str]:
+    """Where children may import from: what is installed, what PYTHONPATH names, and this package.
+
+    Not the rest of `sys.path`: `python -m` puts the working folder there, which may be an inbox, and a document
+    named like a module would then be run before the sandbox is closed.
+    """
+    trusted = {os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    installed = tuple(os.path.realpath(folder) + os.sep for folder in (sys.prefix, sys.base_prefix, *_site_folders()))
+    real = {entry: os.path.realpath(entry) for entry in sys.path if entry}
+    kept = [entry for entry, path in real.items() if path in trusted or (path + os.sep).startswith(installed)]
+    return list(dict.fromkeys([*map(os.path.abspath, kept), PACKAGE_ROOT]))
+
+
+def _site_folders() -> list[str]:
+    return [*site.getsitepackages(), site.getusersitepackages()]
 
 
 def _opened(path: str) -> int:
