@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from daemon.converters import wire
 from daemon.converters.process import ChildGone, ChildProcess
-from daemon.errors import FatalError, Kind, Stopped, TransientError
+from daemon.errors import EnvironmentProblem, FatalError, Stopped
 
 START_SECONDS = 60.0
 START_ATTEMPTS = 3
@@ -68,7 +68,7 @@ class Keeper:
     def take(self) -> ChildProcess:
         """A ready child; waits for one to start, but not for ever.
 
-        Raises `TransientError` if none can be started, `Stopped` after `kill`, `FatalError` if the thread is dead.
+        Raises `EnvironmentProblem` if none can be started, `Stopped` after `kill`, `FatalError` if the thread is dead.
         """
         with self._state:
             if self._broken():
@@ -76,7 +76,10 @@ class Keeper:
                 self._nudge()
             while not self._stopping and not self._idle:
                 if self._broken():
-                    raise TransientError(Kind.INTERNAL, f"no converter can be started: {self._failures[-1]}")
+                    raise EnvironmentProblem(
+                        f"no converter can be started: {self._failures[-1]}",
+                        "Mend the installation or the limits of the service; convertd goes on by itself.",
+                    )
                 if not self._thread.is_alive():
                     raise FatalError("the thread that keeps the converters is dead")
                 self._state.wait(1.0)

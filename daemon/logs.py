@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import Any, Protocol, TextIO, cast
 
+from daemon.model import printable
+
 
 class Log(Protocol):
     """What the rest of convertd needs of a log. Safe to use from any thread."""
@@ -63,11 +65,10 @@ def build(level: str, form: str, stream: TextIO = sys.stderr) -> Log:
 
 def _printable(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
     """Control characters in a value would break the console's line, or steer the terminal."""
-    return {
-        key: value if not isinstance(value, str) or key == "exception" else _escape(value)
-        for key, value in event.items()
-    }
+    return {key: _harmless(key, value) for key, value in event.items()}
 
 
-def _escape(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def _harmless(key: str, value: Any) -> Any:
+    if key == "exception":  # a traceback keeps its lines
+        return "\n".join(map(printable, str(value).split("\n")))
+    return value if isinstance(value, (int, float)) or value is None else printable(str(value))

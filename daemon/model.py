@@ -89,5 +89,9 @@ class Conversion:
 
 def display(source: bytes) -> str:
     """A source path as text for people: undecodable bytes and control characters are shown, not emitted."""
-    text = source.decode("utf-8", "backslashreplace")
+    return printable(source.decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """Text that a document or a library chose, as one line that can neither steer a terminal nor forge a second one."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from daemon.converters import wire
 from daemon.converters.base import Options
 from daemon.converters.process import ChildGone, ChildProcess
-from daemon.errors import Kind, Stopped, TransientError
+from daemon.errors import DocumentError, Kind, Stopped, TransientError
 from daemon.keeper import Keeper, OnEvent
 from daemon.model import Conversion, display
 from daemon.turnstile import Turnstile
+
+SPOILED = (Kind.CRASHED, Kind.OUT_OF_MEMORY, Kind.INTERNAL)
+"""Verdicts that a document before may have brought about. Not a time-out: that one is not paid twice."""
 
 ATTEMPTS = 5
 """How many children may die under one document before they have taken it."""
@@ -43,7 +46,7 @@ class Slot:
         """Convert the document behind `fd`, which stays the caller's; its position does not matter.
 
         Takes `timeout_seconds` at most once a child is there. Raises `DocumentError` for whatever the document did,
-        `TransientError` if no child can be started, `Stopped` after `ConverterPool.kill`.
+        `EnvironmentProblem` if no child can be started, `Stopped` after `ConverterPool.kill`.
         """
         return self._convert(fd, name, timeout_seconds)
 
@@ -105,14 +108,26 @@ class ConverterPool:
         return {"children": children, "restarts": self._keeper.restarts}
 
     def _convert(self, fd: int, name: str, timeout_seconds: float) -> Conversion:
+        doubt: DocumentError | None = None
         for _ in range(ATTEMPTS):
             child = self._keeper.take()
+            if doubt is not None and child.documents:
+                child.unfit = "a second opinion needs a fresh one"
+                self._keeper.give_back(child)
+                continue
+            served = child.documents > 0
             with self._lock:
                 self._work[child] = (name, time.monotonic())
             try:
                 return child.convert(fd, name, timeout_seconds)
             except ChildGone:
                 child.unfit = child.unfit or "died while idle"
+            except DocumentError as error:
+                if self._keeper.stopping:
+                    raise Stopped("the conversion was stopped") from error
+                if doubt is not None or not served or error.kind not in SPOILED:
+                    raise
+                doubt = error  # an earlier document may have spoilt the child: a fresh one decides
             except Exception as error:
                 if self._keeper.stopping:
                     raise Stopped("the conversion was stopped") from error
@@ -122,7 +137,7 @@ class ConverterPool:
                 raise
             finally:
                 self._give_back(child)
-        raise TransientError(Kind.INTERNAL, f"{ATTEMPTS} converters died before they took the document")
+        raise doubt or TransientError(Kind.INTERNAL, f"{ATTEMPTS} converters died before they took the document")
 
     def _give_back(self, child: ChildProcess) -> None:
         with self._lock:
@@ -136,5 +151,7 @@ class ConverterPool:
 
     def _served_long(self, child: ChildProcess) -> bool:
         return (
-            child.documents >= self._settings.documents_per_child or child.resident_bytes() > self._settings.rss_bytes
+            child.documents >= self._settings.documents_per_child
+            or child.resident_bytes() > self._settings.rss_bytes
+            or child.lost_address_space()
         )

@@ -56,6 +56,10 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
     "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
     "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181), "memfd_secret": (447, 447),
+    "vmsplice": (278, 75), "splice": (275, 76), "tee": (276, 77), "io_setup": (206, 0), "io_submit": (209, 2),
+    # descriptors to the daemon; what makes others wait for the disk or for a lock on the user's file
+    "sendmsg": (46, 211), "sendmmsg": (307, 269), "sync": (162, 81), "syncfs": (306, 267), "fsync": (74, 82),
+    "fdatasync": (75, 83), "sync_file_range": (277, 84), "flock": (73, 32),
     # what Landlock does not govern about files
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),

@@ -7,6 +7,7 @@ one pool can be shown every misbehaviour.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import socket
@@ -219,6 +220,38 @@ class Environment(Echo):
 
     def work(self, text: str) -> str:
         return "\n".join([os.getcwd(), *sorted(os.environ)])
+
+
+class Leak(Echo):
+    """Leaves nearly all of the address space taken, hardly any of it resident."""
+
+    def work(self, text: str) -> str:
+        piece = 64 << 20
+        try:
+            while True:
+                LEAKED.append(mmap.mmap(-1, piece))
+        except OSError:
+            LEAKED.pop()
+        return text
+
+
+LEAKED: list[mmap.mmap] = []
+
+
+class DieNext(Echo):
+    """Converts its document, and takes the process down a moment later."""
+
+    def work(self, text: str) -> str:
+        threading.Timer(0.3, os.abort).start()
+        return text
+
+
+class Stuck(Echo):
+    """Converts its document, and stops the process a moment later."""
+
+    def work(self, text: str) -> str:
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGSTOP)).start()
+        return text
 
 
 class Command(Echo):

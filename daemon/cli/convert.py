@@ -15,7 +15,7 @@ from daemon import config as configuration
 from daemon.config import Config
 from daemon.errors import ConvertdError, DocumentError, Kind, TransientError, UsageError
 from daemon.files import NotRegularFile, open_regular
-from daemon.model import Conversion, Job, display
+from daemon.model import Conversion, Job, display, printable
 from daemon.naming import output_name
 from daemon.pool import ConverterPool
 from daemon.results import result_files
@@ -33,7 +33,7 @@ def command(files: tuple[str, ...], folder: str | None, config_path: str | None)
     _refuse_collisions(files)
     config = _configuration(config_path)
     sink = sinks.open_sink(os.path.abspath(folder)) if folder is not None else None
-    pool = app.converter_pool(config, size=min(config.workers, len(files)), on_event=lambda event, values: None)
+    pool = app.converter_pool(config, size=min(config.workers, len(files)), on_event=_tell)
     pool.start()
     try:
         with ThreadPoolExecutor(min(config.workers, len(files))) as threads:
@@ -56,6 +56,14 @@ def _configuration(config_path: str | None) -> Config:
     return configuration.load(found, checks=[app.installed])
 
 
+def _tell(event: str, values: dict[str, object]) -> None:
+    """What the pool notices: a sandbox that the kernel does not have is worth a line."""
+    if event == "converter sandbox incomplete":
+        click.echo(
+            "warning: this kernel cannot shut converters up (Landlock, seccomp): trust what you convert", err=True
+        )
+
+
 def _refuse_collisions(files: tuple[str, ...]) -> None:
     names = [os.path.basename(file) for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -75,10 +83,10 @@ def _convert(pool: ConverterPool, config: Config, sink: Sink | None, number: int
             files = result_files(job, conversion, ("md", "json"), started_at=started_at, finished_at=time.time())
             sink.publish(output_name(os.path.basename(path)), files)
     except ConvertdError as error:
-        click.echo(f"{display(path)}: {error.message}\n  → {error.hint}", err=True)
+        click.echo(f"{display(path)}: {printable(error.message)}\n  → {error.hint}", err=True)
         return False
     for warning in conversion.warnings:
-        click.echo(f"{display(path)}: warning: {warning}", err=True)
+        click.echo(f"{display(path)}: warning: {printable(warning)}", err=True)
     return True
 
 

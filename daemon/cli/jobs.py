@@ -8,7 +8,7 @@ import click
 
 from daemon import queries
 from daemon.cli.common import clock_time, locate, place_options, print_json
-from daemon.model import State
+from daemon.model import State, printable
 from daemon.results import rfc3339
 
 KEYS = [
@@ -60,5 +60,5 @@ def _record(job: dict[str, Any]) -> dict[str, Any]:
 def _print(job: dict[str, Any]) -> None:
     what = job["stage"] if job["state"] == State.PROCESSING and job["stage"] else job["state"]
     when = clock_time(job["finished_at"] or job["started_at"] or job["discovered_at"])
-    note = f"   {job['error_kind']}: {job['error']}" if job["error"] else ""
+    note = f"   {job['error_kind']}: {printable(job['error'])}" if job["error"] else ""
     click.echo(f"{job['id']:>7}  {when}  {what:<10}  {job['watch']}  {job['source']}{note}")

@@ -13,7 +13,7 @@ from daemon.cli.common import Place, clock_time, locate, place_options
 from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import UsageError
-from daemon.model import State, display
+from daemon.model import State, display, printable
 
 
 @click.command("why")
@@ -87,7 +87,7 @@ def _story(job: dict[str, Any]) -> Iterator[str]:
     if state == State.PENDING and job["not_before"]:
         yield f"    waits until {clock_time(job['not_before'])} for its next attempt"
     if job["error"]:
-        yield f"    {job['error_kind']}: {job['error']}"
+        yield f"    {job['error_kind']}: {printable(job['error'])}"
         yield f"    → {job['hint']}"
     if job["output"]:
         yield f"    output {job['output']} by {job['engine']} {job['engine_version']}"

@@ -7,6 +7,7 @@ orderly exit. What is written to stdout is lost, stderr goes to the parent as fa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import io
@@ -134,6 +135,8 @@ def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wir
     except (ConnectionError, wire.ProtocolError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE):
+            _fail(channel, task, Kind.OUT_OF_MEMORY, OUT_OF_MEMORY, last=True)
         _fail(channel, task, Kind.INTERNAL, f"convertd failed on the document: {error!r}")
     except BaseException as error:
         _fail(channel, task, Kind.CRASHED, f"the converter gave up: {error!r}", last=True)
@@ -147,6 +150,7 @@ def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wir
 
 
 def _result(channel: wire.Channel, router: Router, task: wire.Task, document: int) -> tuple[wire.Result, bytes]:
+    channel.send(wire.Progress(token=task.token, engine=""))  # begun: from here on the document is to blame
     size_bytes = os.fstat(document).st_size
     if not size_bytes:
         raise EngineError(Kind.EMPTY, "the file is empty")

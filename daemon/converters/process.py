@@ -19,7 +19,7 @@ from daemon.converters import wire
 from daemon.converters.talk import Talk
 from daemon.converters.tessdata import packaged_dir
 from daemon.errors import DocumentError, Kind
-from daemon.model import Conversion
+from daemon.model import Conversion, printable
 
 NOISE_BYTES = 1 << 20
 TAIL_BYTES = 4096
@@ -70,6 +70,7 @@ class ChildProcess:
         self.started = time.monotonic()
         self.facts: wire.Ready | None = None
         self.documents = 0
+        self._address_space_when_ready = 0
         self.unfit = ""
         """Why this child must get no further document; empty while it may."""
 
@@ -90,6 +91,7 @@ class ChildProcess:
         if not isinstance(reply, wire.Ready):
             raise ChildGone
         self.facts = reply
+        self._address_space_when_ready = self._memory_bytes()[0]
 
     def convert(self, document: int, name: str, timeout_seconds: float) -> Conversion:
         """Convert the document behind the descriptor within the time.
@@ -103,6 +105,9 @@ class ChildProcess:
         try:
             result, markdown = talk.outcome(self._settings.result_bytes)
         except TimeoutError:
+            if not talk.begun:  # hung since the document before
+                self._end("did not begin")
+                raise ChildGone from None
             self._end("time-out")
             message = f"{talk.engine or 'The converter'} did not finish within {timeout_seconds:g} s"
             raise DocumentError(Kind.TIMEOUT, message) from None
@@ -125,22 +130,32 @@ class ChildProcess:
         return Conversion(
             markdown=markdown,
             sha256=result.sha256,
-            media_type=result.media_type,
-            engine=result.engine,
-            engine_version=result.engine_version,
+            media_type=printable(result.media_type),
+            engine=printable(result.engine),
+            engine_version=printable(result.engine_version),
             pages=result.pages,
-            title=result.title,
+            title=None if result.title is None else printable(result.title),
             characters=result.characters,
-            warnings=result.warnings,
+            warnings=tuple(map(printable, result.warnings)),
             convert_seconds=time.monotonic() - started,
         )
 
     def resident_bytes(self) -> int:
         """Memory held now; 0 where that cannot be told."""
+        return self._memory_bytes()[1]
+
+    def lost_address_space(self) -> bool:
+        """Whether earlier documents have left so much mapped that the next may find too little."""
+        room = self._settings.memory_bytes - self._address_space_when_ready
+        return self._memory_bytes()[0] - self._address_space_when_ready > room // 2
+
+    def _memory_bytes(self) -> tuple[int, int]:
+        """The address space, and what of it is resident."""
         try:
-            return int(os.pread(self._memory, 256, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            pages = os.pread(self._memory, 256, 0).split()
+            return int(pages[0]) * os.sysconf("SC_PAGE_SIZE"), int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError):
-            return 0
+            return 0, 0
 
     def kill(self) -> None:
         """End the process now, and what it may have started. Does not wait."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import time
+
 from daemon.converters import wire
 from daemon.errors import DocumentError
+from daemon.model import printable
 
-PROGRESS_LIMIT = 200_000  # messages about one document; more are an attempt to keep the parent busy
+PROGRESS_LIMIT = 50_000  # messages about one document; more are an attempt to keep the parent busy
+BEGIN_SECONDS = 30.0
+PIECE_BYTES = 1 << 20
 
 
 class Talk:
@@ -15,6 +21,9 @@ class Talk:
         self._channel = channel
         self._token = token
         self._deadline = deadline
+        self._begin_by = min(deadline, time.monotonic() + BEGIN_SECONDS)
+        self.begun = False
+        """Whether the child has said anything: until then the document has not touched it."""
         self.engine = ""
         """Which engine is at work."""
         self.last = False
@@ -23,17 +32,18 @@ class Talk:
     def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes]:
         """The result and its Markdown, or DocumentError as the child reports it."""
         for _ in range(PROGRESS_LIMIT):
-            reply = self._channel.receive(wire.TO_PARENT, self._deadline)
+            reply = self._channel.receive(wire.TO_PARENT, self._deadline if self.begun else self._begin_by)
+            self.begun = True
             if isinstance(reply, wire.Ready) or reply.token != self._token:
                 raise wire.ProtocolError("an answer to no question")
             if isinstance(reply, wire.Failure):
                 self.last = reply.last
-                raise DocumentError(reply.kind, reply.message)
+                raise DocumentError(reply.kind, printable(reply.message))
             if isinstance(reply, wire.Result):
                 return reply, self._markdown(reply, result_bytes)
             if isinstance(reply, wire.End):
                 raise wire.ProtocolError("an end without a beginning")
-            self.engine = reply.engine
+            self.engine = printable(reply.engine)
         raise wire.ProtocolError("endless talk")
 
     def _markdown(self, result: wire.Result, result_bytes: int) -> bytes:
@@ -42,4 +52,16 @@ class Talk:
         markdown = self._channel.receive_bytes(result.size_bytes, self._deadline)
         if self._channel.receive(wire.TO_PARENT, self._deadline) != wire.End(self._token):
             raise wire.ProtocolError("a result that does not end where it should")
+        _require_utf8(markdown)
         return markdown
+
+
+def _require_utf8(markdown: bytes) -> None:
+    """Piece by piece: the text of a large result is not held beside its bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(markdown), PIECE_BYTES):
+            decoder.decode(markdown[at : at + PIECE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise wire.ProtocolError("a result that is no text") from error

@@ -36,7 +36,7 @@ class ProtocolError(Exception):
     """The other side said something that no frame may hold."""
 
 
-class Settings(msgspec.Struct, frozen=True, tag=True):
+class Settings(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Parent to child, once: how to run. `parent` is the pid the child must not outlive."""
 
     options: Options
@@ -45,28 +45,28 @@ class Settings(msgspec.Struct, frozen=True, tag=True):
     parent: int
 
 
-class Task(msgspec.Struct, frozen=True, tag=True):
+class Task(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Parent to child: convert the document whose descriptor comes along. Replies carry the same `token`."""
 
     token: Count
     name: bytes
 
 
-class Ready(msgspec.Struct, frozen=True, tag=True):
+class Ready(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Child to parent, once: engines are loaded, and this much of the sandbox is closed."""
 
     landlock_abi: Count
     seccomp: bool
 
 
-class Progress(msgspec.Struct, frozen=True, tag=True):
+class Progress(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Child to parent: this engine starts."""
 
     token: Count
     engine: Text
 
 
-class Result(msgspec.Struct, frozen=True, tag=True):
+class Result(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Child to parent: done; `size_bytes` of Markdown in UTF-8 follow, and `End`."""
 
     token: Count
@@ -81,13 +81,13 @@ class Result(msgspec.Struct, frozen=True, tag=True):
     warnings: Annotated[tuple[Text, ...], msgspec.Meta(max_length=WARNINGS_LIMIT)]
 
 
-class End(msgspec.Struct, frozen=True, tag=True):
+class End(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Child to parent: here the Markdown ended. Found elsewhere, something else was written in between."""
 
     token: Count
 
 
-class Failure(msgspec.Struct, frozen=True, tag=True):
+class Failure(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Child to parent: the document cannot be converted. After a `last` word the child ends."""
 
     token: Count
@@ -95,6 +95,8 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     message: Text
     last: bool = False
 
+
+PIECES_LIMIT = 100
 
 Message = TypeVar("Message")
 TO_CHILD: msgspec.msgpack.Decoder[Settings | Task] = msgspec.msgpack.Decoder(Settings | Task)
@@ -148,12 +150,26 @@ class Channel:
     def receive_bytes(self, size_bytes: int, deadline: float | None = None) -> bytes:
         """Exactly so many bytes, in one object."""
         content = self._some(size_bytes, deadline)
-        while len(content) < size_bytes:  # a signal came between, or the other side is gone
-            more = self._some(size_bytes - len(content), deadline)
-            if not more:
+        return content if len(content) == size_bytes else self._rest(content, size_bytes, deadline)
+
+    def _rest(self, beginning: bytes, size_bytes: int, deadline: float | None) -> bytes:
+        """What comes in more than one piece: a signal was in between, or somebody means to keep the receiver busy."""
+        content, at = bytearray(size_bytes), len(beginning)
+        content[:at] = beginning
+        view = memoryview(content)
+        for _ in range(PIECES_LIMIT):
+            if deadline is not None:
+                self._bound(socket.SO_RCVTIMEO, deadline - time.monotonic())
+            try:
+                received = self._end.recv_into(view[at:], size_bytes - at, socket.MSG_WAITALL)
+            except BlockingIOError:
+                raise TimeoutError from None
+            if not received:
                 raise EOFError
-            content += more
-        return content
+            at += received
+            if at == size_bytes:
+                return bytes(content)
+        raise ProtocolError("a message in too many pieces")
 
     def silent(self) -> bool:
         """Whether nothing waits to be read and the other side is there."""

@@ -13,8 +13,8 @@ from tests.harness import ROOT, environment
 
 LAYERS = (
     {"errors", "faults"},
-    {"model", "schema", "logs", "overlaps", "seccomp", "globs"},
-    {"values", "files", "statedir", "sandbox", "turnstile"},
+    {"model", "schema", "overlaps", "seccomp", "globs"},
+    {"values", "logs", "files", "statedir", "sandbox", "turnstile"},
     {"tables", "converters"},
     {"settings"},
     {"config", "naming", "results", "db", "keeper"},
