@@ -20,6 +20,9 @@ START_SECONDS = 60.0
 START_ATTEMPTS = 3
 REAP_AGAIN_SECONDS = 0.5
 CLOSE_SECONDS = 10.0
+CANNOT_START_HINT = (
+    "Mend what the error names (memory, process limits, an engine's library); convertd goes on by itself."
+)
 
 OnEvent = Callable[[str, dict[str, object]], None]
 
@@ -65,27 +68,27 @@ class Keeper:
         with self._state:
             return {"starting": list(self._starting), "idle": list(self._idle), "busy": list(self._busy)}
 
-    def take(self) -> ChildProcess:
-        """A ready child; waits for one to start, but not for ever.
+    def take(self, *, fresh: bool = False) -> ChildProcess:
+        """A ready child, a `fresh` one if no document may have spoilt it; waits for one to start, but not for ever.
 
         Raises `EnvironmentProblem` if none can be started, `Stopped` after `kill`, `FatalError` if the thread is dead.
         """
         with self._state:
-            if self._broken():
+            if self._broken(fresh):
                 self._failures.clear()  # whatever it was may be mended by now
                 self._nudge()
-            while not self._stopping and not self._idle:
-                if self._broken():
-                    raise EnvironmentProblem(
-                        f"no converter can be started: {self._failures[-1]}",
-                        "Mend the installation or the limits of the service; convertd goes on by itself.",
-                    )
+            while not self._stopping and not self._ready(fresh):
+                if self._broken(fresh):
+                    raise EnvironmentProblem(f"no converter can be started: {self._failures[-1]}", CANNOT_START_HINT)
+                if fresh:
+                    self._make_room()
                 if not self._thread.is_alive():
                     raise FatalError("the thread that keeps the converters is dead")
                 self._state.wait(1.0)
             if self._stopping:
                 raise Stopped("the converters are stopping")
-            child = self._idle.pop()
+            child = self._ready(fresh)[-1]
+            self._idle.remove(child)
             self._busy.add(child)
             return child
 
@@ -97,7 +100,9 @@ class Keeper:
                 self._dismiss(child)
             else:
                 self._idle.append(child)
-                self._state.notify()
+                self._state.notify_all()
+            if child.unfit and not child.documents and not self._stopping:
+                self._failures.append(child.unfit)
             recovered = child.documents > 0 and bool(self._failures)
             if recovered:
                 self._failures.clear()
@@ -123,8 +128,18 @@ class Keeper:
                 os.close(self._wake)
                 self._wake = -1
 
-    def _broken(self) -> bool:
-        return len(self._failures) >= START_ATTEMPTS and not self._starting and not self._idle
+    def _ready(self, fresh: bool) -> list[ChildProcess]:
+        return [child for child in self._idle if not (fresh and child.documents)]
+
+    def _broken(self, fresh: bool) -> bool:
+        return len(self._failures) >= START_ATTEMPTS and not self._starting and not self._ready(fresh)
+
+    def _make_room(self) -> None:
+        """End an idle child where all have served and none would be started otherwise."""
+        alive = len(self._starting) + len(self._idle) + len(self._busy)
+        if self._idle and not self._starting and alive >= self._size:
+            self._dismiss(self._idle.pop(0))
+            self._nudge()
 
     def _dismiss(self, child: ChildProcess) -> None:
         child.kill()
@@ -219,7 +234,7 @@ class Keeper:
         with self._state:
             self._starting.remove(child)
             self._idle.insert(0, child)  # those that have converted already are taken first: they are warmer
-            self._state.notify()
+            self._state.notify_all()
         facts = child.facts
         if facts and not (facts.landlock_abi and facts.seccomp) and not self._sandbox_told:
             self._sandbox_told = True

@@ -17,11 +17,12 @@ from daemon.keeper import Keeper, OnEvent
 from daemon.model import Conversion, display
 from daemon.turnstile import Turnstile
 
-SPOILED = (Kind.CRASHED, Kind.OUT_OF_MEMORY, Kind.INTERNAL)
-"""Verdicts that a document before may have brought about. Not a time-out: that one is not paid twice."""
-
-ATTEMPTS = 5
-"""How many children may die under one document before they have taken it."""
+ATTEMPTS = 3
+"""How many children a document is given, at most one of which has served others before."""
+THREADS_LEFT = 4
+"""How many threads documents may leave behind in a child."""
+SPOILT = frozenset({Kind.CRASHED, Kind.OUT_OF_MEMORY})
+"""What an earlier document may be the cause of, by the threads and the memory that it left behind."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Slot:
     def convert(self, fd: int, name: str, timeout_seconds: float) -> Conversion:
         """Convert the document behind `fd`, which stays the caller's; its position does not matter.
 
-        Takes `timeout_seconds` at most once a child is there. Raises `DocumentError` for whatever the document did,
-        `EnvironmentProblem` if no child can be started, `Stopped` after `ConverterPool.kill`.
+        Takes `timeout_seconds` at most once a child is there, and as long again where the first child may have been
+        spoilt by another document. Raises `DocumentError` for whatever the document did, `TransientError` if children
+        die before they begin, `EnvironmentProblem` if none can be started, `Stopped` after `ConverterPool.kill`.
         """
         return self._convert(fd, name, timeout_seconds)
 
@@ -108,13 +110,9 @@ class ConverterPool:
         return {"children": children, "restarts": self._keeper.restarts}
 
     def _convert(self, fd: int, name: str, timeout_seconds: float) -> Conversion:
-        doubt: DocumentError | None = None
+        fresh = False
         for _ in range(ATTEMPTS):
-            child = self._keeper.take()
-            if doubt is not None and child.documents:
-                child.unfit = "a second opinion needs a fresh one"
-                self._keeper.give_back(child)
-                continue
+            child = self._keeper.take(fresh=fresh)
             served = child.documents > 0
             with self._lock:
                 self._work[child] = (name, time.monotonic())
@@ -125,9 +123,8 @@ class ConverterPool:
             except DocumentError as error:
                 if self._keeper.stopping:
                     raise Stopped("the conversion was stopped") from error
-                if doubt is not None or not served or error.kind not in SPOILED:
+                if not served or error.kind not in SPOILT:
                     raise
-                doubt = error  # an earlier document may have spoilt the child: a fresh one decides
             except Exception as error:
                 if self._keeper.stopping:
                     raise Stopped("the conversion was stopped") from error
@@ -137,7 +134,8 @@ class ConverterPool:
                 raise
             finally:
                 self._give_back(child)
-        raise doubt or TransientError(Kind.INTERNAL, f"{ATTEMPTS} converters died before they took the document")
+            fresh = True  # so that the verdict on a document is never owed to another one
+        raise TransientError(Kind.INTERNAL, f"{ATTEMPTS} converters died before they began with the document")
 
     def _give_back(self, child: ChildProcess) -> None:
         with self._lock:
@@ -150,8 +148,11 @@ class ConverterPool:
             self._on_event("converter replaced", {"pid": child.pid, "reason": reason})
 
     def _served_long(self, child: ChildProcess) -> bool:
+        before, now = child.footprint_when_ready, child.footprint()
+        room_bytes = self._settings.memory_bytes - before.address_space_bytes
         return (
             child.documents >= self._settings.documents_per_child
-            or child.resident_bytes() > self._settings.rss_bytes
-            or child.lost_address_space()
+            or now.resident_bytes > self._settings.rss_bytes
+            or now.address_space_bytes - before.address_space_bytes > room_bytes // 2
+            or now.threads > before.threads + THREADS_LEFT
         )

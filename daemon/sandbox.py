@@ -56,7 +56,8 @@ def die_with_parent(parent: int) -> bool:
 def enter(read_paths: Iterable[str], memory_bytes: int) -> SandboxFacts:
     """Close the sandbox for good. Below `read_paths` and the system's libraries files can be read, none written.
 
-    What the kernel does not offer is left out and shows in the facts. Raises OSError where a limit is refused.
+    What the kernel does not offer is left out and shows in the facts; without Landlock files can be read but still not
+    written, as long as there is seccomp. Raises OSError where a limit is refused.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _limit(memory_bytes)
@@ -64,7 +65,7 @@ def enter(read_paths: Iterable[str], memory_bytes: int) -> SandboxFacts:
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     landlock_abi = _restrict_files(libc, [*SYSTEM_LIBRARIES, *read_paths])
     _drop_capabilities(libc)
-    return SandboxFacts(landlock_abi, seccomp.install(libc))
+    return SandboxFacts(landlock_abi, seccomp.install(libc, files_governed=landlock_abi > 0))
 
 
 def _limit(memory_bytes: int) -> None:

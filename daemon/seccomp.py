@@ -33,7 +33,13 @@ SET_MODE_FILTER, ALL_THREADS = 1, 1
 CLONE_THREAD = 0x00010000
 AF_UNIX, SOCK_STREAM, SOCKET_TYPE_MASK = 1, 1, 0xF
 TERMINAL_AND_DESCRIPTOR_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A)
-F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY = 8, 10, 15, 1024, 1026  # each can make the kernel send signals
+F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY = 8, 10, 15, 1024, 1026
+SIGNALLING = (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY)  # each can make the kernel send signals
+F_SETFL = 4
+SHARED_FLAGS = 0o20000 | 0o40000 | 0o200000 | 0o1000000  # O_ASYNC, O_DIRECT of either machine, O_NOATIME
+F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW = 6, 7, 37, 38
+MSG_OOB = 1
+OPENED_TO_CHANGE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
 # name: (x86-64, ARM64); None where the architecture has no such call
@@ -58,8 +64,8 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181), "memfd_secret": (447, 447),
     "vmsplice": (278, 75), "splice": (275, 76), "tee": (276, 77), "io_setup": (206, 0), "io_submit": (209, 2),
     # descriptors to the daemon; what makes others wait for the disk or for a lock on the user's file
-    "sendmsg": (46, 211), "sendmmsg": (307, 269), "sync": (162, 81), "syncfs": (306, 267), "fsync": (74, 82),
-    "fdatasync": (75, 83), "sync_file_range": (277, 84), "flock": (73, 32),
+    "sendmsg": (46, 211), "sendmmsg": (307, 269), "recvmmsg": (299, 243), "sync": (162, 81), "syncfs": (306, 267),
+    "fsync": (74, 82), "fdatasync": (75, 83), "sync_file_range": (277, 84), "flock": (73, 32),
     # what Landlock does not govern about files
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
@@ -82,23 +88,32 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "sethostname": (170, 161), "setdomainname": (171, 162), "syslog": (103, 116), "vhangup": (153, 58),
     "iopl": (172, None), "ioperm": (173, None), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),
 }  # fmt: skip
-CONDITIONAL: dict[str, tuple[int, int]] = {
+CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220), "clone3": (435, 435), "socketpair": (53, 199), "kill": (62, 129), "tkill": (200, 130),
     "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261),
     "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274), "setpriority": (141, 140), "ioctl": (16, 29), "fcntl": (72, 25), "prctl": (157, 167),
+    "sendto": (44, 206), "recvfrom": (45, 207), "recvmsg": (47, 212),
 }  # fmt: skip
+# Only where Landlock does not govern files:
+CHANGING_FILES: dict[str, tuple[int | None, int | None]] = {
+    "creat": (85, None), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None), "unlink": (87, None),
+    "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "link": (86, None),
+    "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36),
+}  # fmt: skip
+OPENING: dict[str, tuple[int | None, int | None]] = {"open": (2, None), "openat": (257, 56), "openat2": (437, 437)}
 
 
-def install(libc: ctypes.CDLL) -> bool:
+def install(libc: ctypes.CDLL, *, files_governed: bool = True) -> bool:
     """Close the filter around all threads of this process; says whether the kernel did.
 
-    The process must have given up gaining privileges (PR_SET_NO_NEW_PRIVS).
+    Where nothing else governs files, the filter refuses whatever changes one. The process must have given up gaining
+    privileges (PR_SET_NO_NEW_PRIVS).
     """
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         return False
-    return attach(libc, program(machine, os.getpid()))
+    return attach(libc, program(machine, os.getpid(), files_governed=files_governed))
 
 
 def attach(libc: ctypes.CDLL, instructions: list[Instruction]) -> bool:
@@ -109,16 +124,20 @@ def attach(libc: ctypes.CDLL, instructions: list[Instruction]) -> bool:
     return bool(libc.syscall(SECCOMP_CALL[platform.machine()], SET_MODE_FILTER, ALL_THREADS, header) == 0)
 
 
-def program(machine: str, pid: int) -> list[Instruction]:
+def program(machine: str, pid: int, *, files_governed: bool = True) -> list[Instruction]:
     """The filter for a process of this pid."""
     column = list(ARCHITECTURES).index(machine)
     code = [_load(ARCHITECTURE_OFFSET), (EQUAL, 1, 0, ARCHITECTURES[machine]), KILL]
     code += [_load(NUMBER_OFFSET), (AT_LEAST, 0, 1, X32_BIT), DENY, (AT_LEAST, 0, 1, FIRST_UNKNOWN), MISSING]
-    for numbers in DENIED.values():
+    conditions = _conditions(pid)
+    if not files_governed:
+        conditions |= {name: [MISSING] if name == "openat2" else _no_change(name) for name in OPENING}
+    for numbers in (DENIED if files_governed else DENIED | CHANGING_FILES).values():
         if (number := numbers[column]) is not None:
             code += _when(number, [DENY])
-    for name, body in _conditions(pid).items():
-        code += _when(CONDITIONAL[name][column], body)
+    for name, body in conditions.items():
+        if (number := (CONDITIONAL | OPENING)[name][column]) is not None:
+            code += _when(number, body)
     return [*code, ALLOW]
 
 
@@ -141,9 +160,24 @@ def _conditions(pid: int) -> dict[str, list[Instruction]]:
         **dict.fromkeys(("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"), own_or_caller),
         "setpriority": [_argument(0), (EQUAL, 1, 0, 0), DENY, *_only(1, (0, pid))],
         "ioctl": _only(1, TERMINAL_AND_DESCRIPTOR_IOCTLS),
-        "fcntl": _all_but(1, (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY)),
+        "fcntl": [
+            # The document's flags and locks are shared with the daemon, and with whoever writes it.
+            *(_argument(1), (EQUAL, 0, 3, F_SETFL), _argument(2), (ANY_BIT, 0, 1, SHARED_FLAGS), DENY),
+            *_all_but(1, (*SIGNALLING, F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW)),
+        ],
+        "sendto": _no_bit(3, MSG_OOB),
+        "recvfrom": _no_bit(3, MSG_OOB),
+        "recvmsg": _no_bit(2, MSG_OOB),
         "prctl": _all_but(0, (PR_SET_PDEATHSIG, PR_SET_DUMPABLE)),
     }
+
+
+def _no_change(name: str) -> list[Instruction]:
+    return _no_bit({"open": 1, "openat": 2}[name], OPENED_TO_CHANGE)
+
+
+def _no_bit(index: int, bits: int) -> list[Instruction]:
+    return [_argument(index), (ANY_BIT, 0, 1, bits), DENY, ALLOW]
 
 
 def _load(offset: int) -> Instruction:

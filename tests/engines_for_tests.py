@@ -7,6 +7,7 @@ one pool can be shown every misbehaviour.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import signal
@@ -16,7 +17,8 @@ import threading
 import time
 
 from daemon.converters import wire
-from daemon.converters.base import Converted, Document, Options
+from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.errors import Kind
 
 
 class Echo:
@@ -251,6 +253,60 @@ class Stuck(Echo):
 
     def work(self, text: str) -> str:
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGSTOP)).start()
+        return text
+
+
+class Spoil(Echo):
+    """Leaves something behind by which `Suffer` can tell."""
+
+    def work(self, text: str) -> str:
+        SPOILT.set()
+        return text
+
+
+SPOILT = threading.Event()
+
+
+class Suffer(Echo):
+    """Does what its last word says where another document has spoilt the process, and converts elsewhere."""
+
+    def work(self, text: str) -> str:
+        if SPOILT.is_set():
+            if text.split()[-1] == "crash":
+                os.abort()
+            raise OSError(errno.ENOMEM, "nothing can be mapped")
+        return text
+
+
+class Threads(Echo):
+    """Leaves many threads behind that take hardly any memory."""
+
+    def work(self, text: str) -> str:
+        threading.stack_size(1 << 16)
+        for _ in range(20):
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return text
+
+
+class Escape(Echo):
+    """Quotes a document that means the terminal."""
+
+    def work(self, text: str) -> str:
+        raise EngineError(Kind.CORRUPT, "bad\x1b[2J\nforged: line\x9b")
+
+
+class Binary(Echo):
+    """Forges a result that is no text."""
+
+    def work(self, text: str) -> str:
+        frame = sys._getframe()
+        while "task" not in frame.f_locals and frame.f_back:
+            frame = frame.f_back
+        body = b"\xff\xfe"
+        result = wire.Result(frame.f_locals["task"].token, len(body), "0" * 64, "", "", "", None, None, 0, ())
+        with socket.socket(fileno=os.dup(protocol_descriptor())) as end:
+            wire.Channel(end).send(result, body)
+            wire.Channel(end).send(wire.End(result.token))
         return text
 
 

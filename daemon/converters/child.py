@@ -11,6 +11,7 @@ import errno
 import hashlib
 import importlib.util
 import io
+import itertools
 import mmap
 import os
 import signal
@@ -29,6 +30,7 @@ from daemon.converters.route import Router
 from daemon.errors import Kind
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROGRESS_TOLD = 10_000  # of the members of an archive; the parent does not listen for ever
 OUT_OF_MEMORY = "the document needs more memory than a converter may use"
 
 
@@ -128,15 +130,14 @@ def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wir
     """Convert and answer. Raises `WornOut` after an answer that was its last."""
     try:
         result, markdown = _result(channel, router, task, document)
-    except EngineError as error:
-        _fail(channel, task, error.kind, error.message, last=error.kind is Kind.OUT_OF_MEMORY)
-    except MemoryError:
-        _fail(channel, task, Kind.OUT_OF_MEMORY, OUT_OF_MEMORY, last=True)
     except (ConnectionError, wire.ProtocolError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE):
+        if _exhausted(error):
             _fail(channel, task, Kind.OUT_OF_MEMORY, OUT_OF_MEMORY, last=True)
+        if isinstance(error, EngineError):
+            _fail(channel, task, error.kind, error.message)
+            return
         _fail(channel, task, Kind.INTERNAL, f"convertd failed on the document: {error!r}")
     except BaseException as error:
         _fail(channel, task, Kind.CRASHED, f"the converter gave up: {error!r}", last=True)
@@ -154,13 +155,15 @@ def _result(channel: wire.Channel, router: Router, task: wire.Task, document: in
     size_bytes = os.fstat(document).st_size
     if not size_bytes:
         raise EngineError(Kind.EMPTY, "the file is empty")
+    told = itertools.count()
+
+    def tell(engine: str) -> None:
+        if next(told) < PROGRESS_TOLD:
+            channel.send(wire.Progress(token=task.token, engine=wire.clean(engine)))
+
     with _mapped(document, size_bytes) as data:
         sha256 = hashlib.sha256(data).hexdigest()
-        routed = router.convert(
-            wire.file_name(task.name),
-            data,
-            lambda engine: channel.send(wire.Progress(token=task.token, engine=wire.clean(engine))),
-        )
+        routed = router.convert(wire.file_name(task.name), data, tell)
     converted = routed.converted
     markdown = converted.markdown.encode("utf-8", "replace")
     result = wire.Result(
@@ -186,6 +189,17 @@ def _mapped(document: int, size_bytes: int) -> Iterator[mmap.mmap]:
     finally:
         with suppress(BufferError):  # somebody still looks into it: unmapped when they are done
             data.close()
+
+
+def _exhausted(error: BaseException | None) -> bool:
+    """Whether this process is short of memory or descriptors, which an earlier document may have taken."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, EngineError) and error.kind is Kind.OUT_OF_MEMORY):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _fail(channel: wire.Channel, task: wire.Task, kind: Kind, message: str, *, last: bool = False) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from daemon.converters import wire
 from daemon.converters.talk import Talk
@@ -30,7 +31,16 @@ NO_MEMORY = re.compile(rb"memory allocation of \d+ bytes failed|bad_alloc|Memory
 
 
 class ChildGone(Exception):
-    """The child died, or went mad, before it was given the document: another one can take it."""
+    """The child died, hung or went mad before it began with the document: another one can take it."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a child holds of the machine; nothing where that cannot be told."""
+
+    resident_bytes: int = 0
+    address_space_bytes: int = 0
+    threads: int = 0
 
 
 class ChildProcess:
@@ -66,11 +76,12 @@ class ChildProcess:
         self._settings = settings
         self.pid = self._process.pid
         # Opened before the sandbox closes: where /proc hides processes it would not be found afterwards.
-        self._memory = _opened(f"/proc/{self.pid}/statm")
+        self._status = _opened(f"/proc/{self.pid}/status")
         self.started = time.monotonic()
         self.facts: wire.Ready | None = None
+        self.footprint_when_ready = Footprint()
         self.documents = 0
-        self._address_space_when_ready = 0
+        """How many it began with."""
         self.unfit = ""
         """Why this child must get no further document; empty while it may."""
 
@@ -91,13 +102,13 @@ class ChildProcess:
         if not isinstance(reply, wire.Ready):
             raise ChildGone
         self.facts = reply
-        self._address_space_when_ready = self._memory_bytes()[0]
+        self.footprint_when_ready = self.footprint()
 
     def convert(self, document: int, name: str, timeout_seconds: float) -> Conversion:
         """Convert the document behind the descriptor within the time.
 
-        Raises `DocumentError`, and `ChildGone` if the child never got the document. Whatever the child did wrong is
-        in `unfit` afterwards.
+        Raises `DocumentError`, and `ChildGone` if the child never began with it, for which the document cannot be to
+        blame. Whatever the child did wrong is in `unfit` afterwards.
         """
         started = time.monotonic()
         token = self._hand_over(document, name)
@@ -111,20 +122,22 @@ class ChildProcess:
             self._end("time-out")
             message = f"{talk.engine or 'The converter'} did not finish within {timeout_seconds:g} s"
             raise DocumentError(Kind.TIMEOUT, message) from None
-        except ConnectionResetError as error:  # as a socket ends whose owner did not read what was sent
-            raise ChildGone from error
         except (OSError, EOFError) as error:
+            if not talk.begun:
+                raise ChildGone from error
             raise self._death(talk.engine) from error
         except wire.ProtocolError as error:
-            self._end(f"garbage: {error}")
-            message = f"{talk.engine or 'The converter'} broke the converter: {error}"
+            self._end(f"garbage: {printable(str(error))}")
+            if not talk.begun:
+                raise ChildGone from error
+            message = f"{talk.engine or 'The converter'} broke the converter: {printable(str(error))}"
             raise DocumentError(Kind.CRASHED, message) from error
         except DocumentError as error:
             if talk.last:
                 self.unfit = error.message
             raise
         finally:
-            self.documents += 1
+            self.documents += talk.begun
         if not self._channel.silent():
             self.unfit = "garbage: it spoke without being asked"
         return Conversion(
@@ -140,22 +153,15 @@ class ChildProcess:
             convert_seconds=time.monotonic() - started,
         )
 
-    def resident_bytes(self) -> int:
-        """Memory held now; 0 where that cannot be told."""
-        return self._memory_bytes()[1]
-
-    def lost_address_space(self) -> bool:
-        """Whether earlier documents have left so much mapped that the next may find too little."""
-        room = self._settings.memory_bytes - self._address_space_when_ready
-        return self._memory_bytes()[0] - self._address_space_when_ready > room // 2
-
-    def _memory_bytes(self) -> tuple[int, int]:
-        """The address space, and what of it is resident."""
+    def footprint(self) -> Footprint:
+        """What it holds now."""
         try:
-            pages = os.pread(self._memory, 256, 0).split()
-            return int(pages[0]) * os.sysconf("SC_PAGE_SIZE"), int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError):
-            return 0, 0
+            lines = os.pread(self._status, 4096, 0).splitlines()
+            values = {key: value.split() for key, _, value in (line.partition(b":") for line in lines)}
+            resident, size, threads = (int(values[key][0]) for key in (b"VmRSS", b"VmSize", b"Threads"))
+        except (OSError, LookupError):
+            return Footprint()
+        return Footprint(resident << 10, size << 10, threads)
 
     def kill(self) -> None:
         """End the process now, and what it may have started. Does not wait."""
@@ -180,10 +186,10 @@ class ChildProcess:
     def close(self) -> None:
         """Free the descriptors. Idempotent."""
         self._channel.close()
-        for fd in (self._noise, self._memory):
+        for fd in (self._noise, self._status):
             if fd >= 0:
                 os.close(fd)
-        self._noise = self._memory = -1
+        self._noise = self._status = -1
 
     def last_words(self) -> bytes:
         """The end of what the child wrote to stderr since this was asked last, as far as the pipe had room for it."""

@@ -9,8 +9,9 @@ from daemon.converters import wire
 from daemon.errors import DocumentError
 from daemon.model import printable
 
-PROGRESS_LIMIT = 50_000  # messages about one document; more are an attempt to keep the parent busy
-BEGIN_SECONDS = 30.0
+PROGRESS_LIMIT = 20_000  # messages about one document; more are an attempt to keep the parent busy
+TALK_BYTES = 8 << 20  # in frames about one document, beside its Markdown
+BEGIN_SECONDS = 10.0  # a child that is well begins within milliseconds
 PIECE_BYTES = 1 << 20
 
 
@@ -21,7 +22,8 @@ class Talk:
         self._channel = channel
         self._token = token
         self._deadline = deadline
-        self._begin_by = min(deadline, time.monotonic() + BEGIN_SECONDS)
+        self._begin_by = time.monotonic() + BEGIN_SECONDS
+        self._heard_before_bytes = channel.heard_bytes
         self.begun = False
         """Whether the child has said anything: until then the document has not touched it."""
         self.engine = ""
@@ -34,6 +36,8 @@ class Talk:
         for _ in range(PROGRESS_LIMIT):
             reply = self._channel.receive(wire.TO_PARENT, self._deadline if self.begun else self._begin_by)
             self.begun = True
+            if self._channel.heard_bytes - self._heard_before_bytes > TALK_BYTES:
+                break
             if isinstance(reply, wire.Ready) or reply.token != self._token:
                 raise wire.ProtocolError("an answer to no question")
             if isinstance(reply, wire.Failure):

@@ -28,6 +28,7 @@ LENGTH = struct.Struct(">I")
 TIMEVAL = struct.Struct("@ll")
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
+Pages = Annotated[int, msgspec.Meta(ge=0, lt=10_000_000)]
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_LIMIT)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -75,7 +76,7 @@ class Result(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     media_type: Text
     engine: Text
     engine_version: Text
-    pages: Count | None
+    pages: Pages | None
     title: Text | None
     characters: Count
     warnings: Annotated[tuple[Text, ...], msgspec.Meta(max_length=WARNINGS_LIMIT)]
@@ -117,6 +118,8 @@ class Channel:
         # large result is neither joined from chunks nor waited for with a system call a chunk.
         end.settimeout(None)
         self._end = end
+        self.heard_bytes = 0
+        """How long the frames received were together."""
         self._bound(socket.SO_SNDTIMEO, SEND_SECONDS)
 
     def fileno(self) -> int:
@@ -185,6 +188,7 @@ class Channel:
         (size_bytes,) = LENGTH.unpack(length)
         if not 0 < size_bytes <= FRAME_LIMIT_BYTES:
             raise ProtocolError(f"a frame claims {size_bytes} bytes")
+        self.heard_bytes += size_bytes
         try:
             return decoder.decode(self.receive_bytes(size_bytes, deadline))
         except (msgspec.DecodeError, RecursionError) as error:

@@ -154,6 +154,7 @@ ATTACKS = [
     ("Garbage", Kind.CRASHED, "broke the converter"),
     ("Truncated", Kind.CRASHED, "exit code 0"),
     ("HangUp", Kind.CRASHED, "closed the converter's connection"),
+    ("Binary", Kind.CRASHED, "no text"),
     ("Impostor", Kind.CRASHED, "answer to no question"),
     ("Fork", Kind.CORRUPT, "Operation not permitted"),
     ("Program", Kind.CORRUPT, "Operation not permitted"),
@@ -374,6 +375,35 @@ def test_a_document_that_crashes_a_fresh_child_is_to_blame() -> None:
         until(lambda: pool.facts()["restarts"] == 2, "the fresh one is replaced, too")
 
 
+@pytest.mark.parametrize("how", ["crash", "memory"])
+def test_a_second_child_is_a_fresh_one_however_many_have_served(how: str) -> None:
+    with running(Pool(size=6)) as pool, ThreadPoolExecutor(6) as threads:
+
+        def all_served() -> bool:
+            list(threads.map(pool.run, ["Slow 0.2"] * 6))
+            return len(pool.members()) == 6 and all(child["documents"] for child in pool.members())
+
+        until(all_served, "all children have served")
+        pids = pool.pids()
+        pool.run("Spoil")
+        assert pool.run(f"Suffer {how}").markdown == f"Suffer {how}".encode()
+        assert len(pids & pool.pids()) >= 4, "at most one gave room beside the spoilt one"
+
+
+def test_a_child_in_which_documents_leave_threads_is_replaced() -> None:
+    with running(Pool()) as pool:
+        pool.run("Threads")
+        pool.run("Echo")
+        assert pool.facts()["restarts"] == 1
+        assert pool.events == []
+
+
+def test_words_of_a_document_cannot_steer_a_terminal(pool: Pool) -> None:
+    with pytest.raises(DocumentError) as raised:
+        pool.run("Escape")
+    assert raised.value.message.startswith("bad") and raised.value.message.isprintable()
+
+
 def test_close_leaves_no_process_thread_or_descriptor() -> None:
     threads, open_before = set(threading.enumerate()), descriptors()
     with running(Pool(size=2)) as pool:
@@ -386,28 +416,30 @@ def test_close_leaves_no_process_thread_or_descriptor() -> None:
 
 
 OLD_KERNEL = """
-import ctypes, platform
+import ctypes, platform, sys
 from daemon import sandbox, seccomp
+from tests import documents
 from tests.integration.test_pool import Pool, running
-missing = (sandbox.CREATE_RULESET, seccomp.SECCOMP_CALL[platform.machine()])
+missing = (sandbox.CREATE_RULESET, seccomp.SECCOMP_CALL[platform.machine()])[: int(sys.argv[1])]
 code = [(seccomp.LOAD, 0, 0, seccomp.NUMBER_OFFSET)]
 for number in missing:
     code += [(seccomp.EQUAL, 0, 1, number), seccomp.MISSING]
 libc = ctypes.CDLL(None)
 libc.prctl(sandbox.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 assert seccomp.attach(libc, [*code, seccomp.ALLOW])
-with running(Pool(size=2)) as pool:
+with running(Pool(None, size=2)) as pool:
     assert pool.run("Echo").markdown == b"Echo"
-    assert pool.run("Echo").markdown == b"Echo"
+    scan = documents.png("The quick brown fox\\njumps over the lazy dog")
+    assert b"quick brown" in pool.run(scan, name="scan.png").markdown
 print([values for event, values in pool.events if event == "converter sandbox incomplete"])
 """
 
 
-def test_an_old_kernel_is_reported_and_lived_with() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", OLD_KERNEL], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout.strip() == "[{'landlock_abi': 0, 'seccomp': False}]", done.stderr
+@pytest.mark.parametrize("missing", [1, 2])
+def test_an_old_kernel_is_reported_and_lived_with(missing: int) -> None:
+    command = [sys.executable, "-c", OLD_KERNEL, str(missing)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == f"[{{'landlock_abi': 0, 'seccomp': {missing == 1}}}]", done.stderr
 
 
 PARENT = """

@@ -22,6 +22,7 @@ from daemon.converters.child import library_paths
 libc = ctypes.CDLL(None, use_errno=True)
 parent, folder = os.getppid(), sys.argv[1]
 outside = os.open(os.path.join(folder, "secret"), os.O_RDONLY)
+{before}
 facts = sandbox.enter([os.path.join(folder, "readable"), *library_paths()], 1 << 30)
 def attempt():
 {attempt}
@@ -32,6 +33,12 @@ except MemoryError:
 except OSError as error:
     outcome = errno.errorcode[error.errno]
 print(json.dumps([facts.landlock_abi, facts.seccomp, outcome]))
+"""
+WITHOUT_LANDLOCK = """
+from daemon import seccomp
+code = [(seccomp.LOAD, 0, 0, 0), (seccomp.EQUAL, 0, 1, sandbox.CREATE_RULESET), seccomp.MISSING, seccomp.ALLOW]
+libc.prctl(sandbox.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+seccomp.attach(libc, code)
 """
 Attempt = Callable[[str], Any]
 
@@ -44,9 +51,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def attempt(code: str, folder: Path) -> tuple[int, bool, Any]:
+def attempt(code: str, folder: Path, before: str = "") -> tuple[int, bool, Any]:
     """What the kernel granted, and what came of the code: its value or the name of its error."""
-    program = ENTER.format(attempt=textwrap.indent(code, "    "))
+    program = ENTER.format(before=before, attempt=textwrap.indent(code, "    "))
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)],
         env=environment(),
@@ -75,6 +82,7 @@ FILES = {
     "write to /tmp": 'open("/tmp/convertd-sandbox-test", "w")',
     "share memory by name": 'open("/dev/shm/convertd-sandbox-test", "w")',
 }
+CHANGES = list(FILES)[5:]
 CALLS = {
     "a socket": "socket.socket()",
     "a socket of this host": "socket.socket(socket.AF_UNIX)",
@@ -98,6 +106,13 @@ CALLS = {
     "processors of others": "os.sched_setaffinity(parent, {0})",
     "chroot": 'os.chroot("/")',
     "kernel's process handle": "os.pidfd_open(parent)",
+    "a lock on the document": "__import__('fcntl').flock(outside, 2)",
+    "another lock on the document": "__import__('fcntl').lockf(outside, 1 | 4)",
+    "the daemon's flags of the document": "__import__('fcntl').fcntl(outside, 4, os.O_DIRECT)",
+    "waiting for the disk": "os.fsync(outside)",
+    "memory held in a pipe": "os.splice(outside, os.pipe()[1], 9)",
+    "descriptors to the parent": "socket.send_fds(socket.socketpair()[0], [b'x'], [outside])",
+    "urgent data": "socket.socketpair()[0].send(b'x', socket.MSG_OOB)",
     "signals by the back door": "__import__('fcntl').fcntl(outside, 8, parent)",
 }
 
@@ -108,6 +123,16 @@ def test_no_file_but_the_libraries_can_be_touched(folder: Path, name: str) -> No
     if not landlock_abi:
         pytest.skip("the kernel has no Landlock")
     assert outcome in ("EACCES", "EPERM", "EXDEV")
+    assert sorted(os.listdir(folder)) == ["readable", "secret"]
+    assert os.listdir(folder / "readable") == ["library"]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_without_landlock_no_file_can_be_changed(folder: Path, name: str) -> None:
+    landlock_abi, seccomp, outcome = attempt(f"return str({FILES[name]})", folder, WITHOUT_LANDLOCK)
+    if not seccomp:
+        pytest.skip("the kernel has no seccomp")
+    assert (landlock_abi, outcome) == (0, "EPERM")
     assert sorted(os.listdir(folder)) == ["readable", "secret"]
     assert os.listdir(folder / "readable") == ["library"]
 

@@ -12,11 +12,13 @@ PID = 4711
 MACHINES = list(seccomp.ARCHITECTURES)
 
 
-def verdict(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+def verdict(
+    machine: str, number: int, *arguments: int, architecture: int | None = None, files_governed: bool = True
+) -> int:
     """What the kernel would do: runs the program over a `struct seccomp_data`."""
     arguments += (0,) * (6 - len(arguments))
     data = struct.pack("<iIQ6Q", number, architecture or seccomp.ARCHITECTURES[machine], 0, *arguments)
-    code = seccomp.program(machine, PID)
+    code = seccomp.program(machine, PID, files_governed=files_governed)
     accumulator = position = 0
     while True:
         operation, if_true, if_false, operand = code[position]
@@ -81,6 +83,13 @@ def test_every_listed_call_is_denied(machine: str) -> None:
         ("ioctl", (2, 0x5412), DENY),  # TIOCSTI: types into a terminal
         ("fcntl", (3, 1), ALLOW),
         ("fcntl", (3, seccomp.F_SETOWN), DENY),
+        ("fcntl", (3, seccomp.F_SETFL, 0o4000), ALLOW),  # not to block
+        ("fcntl", (3, seccomp.F_SETFL, 0o40000), DENY),
+        ("fcntl", (3, seccomp.F_SETLK), DENY),
+        ("sendto", (3, 0, 0, 0x4000), ALLOW),
+        ("sendto", (3, 0, 0, 0x4000 | seccomp.MSG_OOB), DENY),
+        ("recvfrom", (3, 0, 0, seccomp.MSG_OOB), DENY),
+        ("recvmsg", (3, 0, seccomp.MSG_OOB), DENY),
         ("prctl", (15,), ALLOW),
         ("prctl", (seccomp.PR_SET_PDEATHSIG, 0), DENY),
     ],
@@ -89,6 +98,20 @@ def test_calls_that_depend_on_their_arguments(
     machine: str, name: str, arguments: tuple[int, ...], expected: int
 ) -> None:
     assert verdict(machine, number(machine, name), *arguments) == expected
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_files_are_the_filters_business_only_where_they_are_nobody_elses(machine: str) -> None:
+    column = MACHINES.index(machine)
+    openat, openat2 = seccomp.OPENING["openat"][column], seccomp.OPENING["openat2"][column]
+    assert openat and openat2
+    changing = [each for numbers in seccomp.CHANGING_FILES.values() if (each := numbers[column]) is not None]
+    assert {verdict(machine, each) for each in (*changing, openat2)} == {ALLOW}
+    assert {verdict(machine, each, files_governed=False) for each in changing} == {DENY}
+    assert verdict(machine, openat2, files_governed=False) == MISSING
+    for flags, expected in ((0o2000000, ALLOW), (1, DENY), (2, DENY), (0o100, DENY), (0o1000, DENY)):
+        assert verdict(machine, openat, 0, 0, flags, files_governed=False) == expected
+        assert verdict(machine, openat, 0, 0, flags) == ALLOW
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import pytest
 
-from daemon.converters import wire
+from daemon.converters import talk, wire
 from daemon.converters.base import Options
 from daemon.errors import Kind
 
@@ -109,6 +110,8 @@ def framed(content: bytes) -> bytes:
         framed(msgspec.msgpack.encode({"type": "Failure", "token": 1, "kind": "bored", "message": ""})),
         framed(msgspec.msgpack.encode(result(sha256="nonsense"))),
         framed(msgspec.msgpack.encode(result(pages=1 << 60))),
+        framed(msgspec.msgpack.encode(result(pages=10_000_000))),
+        framed(msgspec.msgpack.encode({"type": "Progress", "token": 1, "engine": "x", "junk": [0]})),
         framed(msgspec.msgpack.encode(result(size_bytes=-1))),
         framed(b"\x91" * 100_000),
     ],
@@ -129,6 +132,38 @@ def test_a_hang_up_is_told_from_silence(ends: tuple[socket.socket, socket.socket
     with pytest.raises((EOFError, wire.ProtocolError)):
         while True:
             wire.Channel(ends[0]).receive(wire.TO_PARENT, soon())
+
+
+def test_a_body_in_a_few_pieces_arrives_whole_but_not_one_in_many(ends: tuple[socket.socket, socket.socket]) -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    channel = wire.Channel(ends[0])
+    for pieces in (10, 200):
+        for _ in range(pieces):
+            socket.send_fds(ends[1], [b"x"], [null])  # reading ends where a descriptor comes along
+        if pieces == 10:
+            assert channel.receive_bytes(10, soon()) == b"x" * 10
+    with pytest.raises(wire.ProtocolError):
+        channel.receive_bytes(200, soon())
+    os.close(null)
+
+
+@pytest.mark.parametrize("engine", ["x", "x" * wire.TEXT_LIMIT])
+def test_endless_talk_is_ended(ends: tuple[socket.socket, socket.socket], engine: str) -> None:
+    said = []
+
+    def chatter() -> None:
+        with suppress(OSError):
+            while True:
+                wire.Channel(ends[1]).send(wire.Progress(token=7, engine=engine))
+                said.append(len(engine))
+
+    talking = threading.Thread(target=chatter)
+    talking.start()
+    with pytest.raises(wire.ProtocolError):
+        talk.Talk(wire.Channel(ends[0]), 7, soon()).outcome(1)
+    ends[0].shutdown(socket.SHUT_RDWR)
+    talking.join()
+    assert len(said) < 30_000 and sum(said) < 10 << 20
 
 
 def test_a_deadline_in_the_past_times_out_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
