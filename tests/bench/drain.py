@@ -36,10 +36,11 @@ for line in sys.stdin:
         data = file.read()
     try:
         markdown = router.convert(os.path.basename(source), data, lambda engine: None).converted.markdown
+        with open(target, "w", encoding="utf-8", errors="replace") as file:
+            file.write(markdown)
     except EngineError:
-        continue
-    with open(target, "w", encoding="utf-8", errors="replace") as file:
-        file.write(markdown)
+        pass
+    print("done", flush=True)
 os._exit(0)
 """
 
@@ -73,14 +74,27 @@ def bare(documents: list[Path], outbox: Path, processes: int) -> float:
     ]
     for worker in workers:
         assert worker.stdout and worker.stdout.readline() == "ready\n"
+    left = iter(documents)
+    taking = threading.Lock()
+
+    def feed(worker: subprocess.Popen[str]) -> None:
+        assert worker.stdin and worker.stdout
+        while True:
+            with taking:
+                path = next(left, None)
+            if path is None:
+                worker.stdin.close()
+                return
+            worker.stdin.write(f"{path}\t{outbox / path.name}.md\n")
+            worker.stdin.flush()
+            assert worker.stdout.readline() == "done\n"
+
+    feeders = [threading.Thread(target=feed, args=(worker,)) for worker in workers]
     started = time.perf_counter()
-    for position, worker in enumerate(workers):
-        assert worker.stdin
-        lines = (f"{path}\t{outbox / path.name}.md\n" for path in documents[position::processes])
-        worker.stdin.write("".join(lines))
-        worker.stdin.close()
-    for worker in workers:
-        worker.wait()
+    for feeder in feeders:
+        feeder.start()
+    for feeder in feeders:
+        feeder.join()
     return time.perf_counter() - started
 
 
