@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon import queries
-from daemon.db import Readers, Writer, reader
+from daemon.db import Readers, Row, Writer, reader
 from daemon.errors import DocumentError, Kind, TransientError
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Conversion, Job, Stage, State
@@ -59,6 +61,98 @@ def test_the_same_version_is_queued_once(jobs: JobTable) -> None:
         candidate(version="2"),
         candidate("b.pdf"),
     ]
+
+
+class CountingReaders(Readers):
+    """Counts the queries."""
+
+    queries = 0
+
+    def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Row]:
+        self.queries += 1
+        return super().rows(sql, bindings)
+
+
+Table = tuple[JobTable, CountingReaders, dict[bytes, str]]
+
+
+@pytest.fixture
+def large(database: str) -> Iterator[Table]:
+    """A table with many documents, and what it should know of them. Another watch has seen other versions."""
+    writer, readers = Writer(database), CountingReaders(database)
+    writer.start()
+    table = JobTable(writer, readers)
+    for watch in ("before", "inbox", "behind"):
+        table.register(watch, "/in", "/out")
+    known = {b"%02d/%04d \xff.pdf" % (number % 40, number): f'"{number}"' for number in range(4000)}
+    for watch in ("before", "behind"):
+        table.enqueue(watch, [Candidate(path, "other", 1) for path in known][::3], 5)
+    table.enqueue("inbox", [Candidate(path, version, 1) for path, version in known.items()], 5)
+    yield table, readers, known
+    writer.close()
+
+
+def naive(known: dict[bytes, str], candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [found for found in candidates if known.get(found.source) != found.version]
+
+
+def test_a_page_of_neighbours_takes_one_query_in_whatever_order_they_come(large: Table) -> None:
+    table, readers, known = large
+    paths = sorted(known)
+    assert table.unknown("inbox", []) == []
+    for start in (0, 777, 3000):
+        page = [Candidate(path, known[path], 1) for path in paths[start : start + 1000]]
+        random.Random(start).shuffle(page)
+        page[500] = Candidate(page[500].source, "changed", 1)
+        page.insert(10, Candidate(page[20].source + b"~", "1", 1))
+        asked = readers.queries
+        assert table.unknown("inbox", page) == [page[10], page[501]]
+        assert readers.queries - asked == 1
+
+
+def test_a_page_from_all_over_the_table_is_looked_up_path_by_path(large: Table) -> None:
+    table, readers, known = large
+    scattered = [Candidate(path, version, 1) for path, version in known.items()]
+    page = random.Random(1).sample(scattered, 1900)
+    assert table.unknown("inbox", page) == []
+    apart = [scattered[0], *sorted(page, key=lambda one: one.source)[:20], scattered[-1]]
+    asked = readers.queries
+    assert table.unknown("inbox", apart) == []
+    assert readers.queries - asked == 2, "a look at what lies between them, and then one for them all"
+
+
+def test_pages_of_every_kind_are_judged_as_one_by_one(large: Table) -> None:
+    table, _, known = large
+    generator = random.Random(2)
+    paths = sorted(known)
+
+    def page() -> list[Candidate]:
+        size = generator.choice([1, 2, 15, 16, 17, 40, 300, 899, 900, 901, 1000, 2000])
+        start = generator.randrange(len(paths))
+        near = paths[start : start + size]
+        drawn = generator.choice([near, generator.sample(near, len(near)), generator.sample(paths, size)])
+        found = [Candidate(path, known[path], 1) for path in drawn]
+        for path in generator.choices(drawn, k=generator.choice([0, 0, 3, 100])):
+            other_version = Candidate(path, generator.choice(["", "x", known[path]]), 1)
+            other_path = Candidate(path + generator.choice([b"", b"~", b"\xff"]), known[path], 1)
+            found.insert(generator.randrange(len(found) + 1), generator.choice([other_version, other_path]))
+        return found
+
+    for _ in range(150):
+        candidates = page()
+        assert table.unknown("inbox", candidates) == naive(known, candidates)
+
+
+def test_a_watch_that_is_not_known_yet_has_seen_nothing(jobs: JobTable) -> None:
+    enqueue(jobs)
+    page = [candidate(str(number)) for number in range(100)]
+    assert jobs.unknown("later", [candidate()]) == [candidate()]
+    assert jobs.unknown("later", page) == page
+    jobs.register("later", "/elsewhere", "/out")
+    assert jobs.unknown("later", [candidate()]) == [candidate()]
+    jobs.enqueue("later", page, 5)
+    assert jobs.unknown("later", [*page, candidate()]) == [candidate()]
+    assert jobs.unknown("inbox", [*page, candidate()]) == page
 
 
 def test_a_newer_version_supersedes_a_pending_older_one(jobs: JobTable, database: str) -> None:
