@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from daemon.errors import ConfigError
 from daemon.overlaps import ALLOWED, Place, Role, overlaps
-from daemon.settings import UNSUPPORTED, Config, Limits, Log, Ocr, Retry, Watch, settings_from
+from daemon.settings import S3, UNSUPPORTED, Config, Limits, Log, Ocr, Retry, Watch, settings_from
 from daemon.tables import Mistakes, Table, did_you_mean, printable, show
 
 __all__ = [
+    "S3",
     "UNSUPPORTED",
     "Config",
     "Limits",

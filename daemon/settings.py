@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
-from daemon import values
+from daemon import buckets, values
 from daemon.model import Disposal
-from daemon.tables import Table, show
+from daemon.tables import Table, did_you_mean, show
 
-UNSUPPORTED = frozenset({"s3", "sqs", "metrics", "notify", "batch"})
+UNSUPPORTED = frozenset({"metrics", "notify", "batch"})
 """What the file may one day ask for, but this version does not carry out: refused rather than ignored."""
 
 MIB, GIB = 2**20, 2**30
 DAY = 86400.0
 MOMENT = 0.1
 KEEP = Disposal("keep")
+S3_KEYS = (
+    "addressing",
+    "anonymous",
+    "ca_bundle",
+    "connect_timeout",
+    "credentials_file",
+    "endpoint_url",
+    "profile",
+    "read_timeout",
+    "region",
+    "sqs_endpoint_url",
+)
+
+_AWS = re.compile(r"\.amazonaws\.com(\.cn)?(:\d+)?$")
+_SECRET_KEY = re.compile(r"secret|access[_-]?key|token|passw|^key", re.IGNORECASE)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +75,40 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class S3:
+    """How a watch reaches its buckets and its queue. What is None is left to boto3: AWS, its region, its credentials.
+
+    `addressing` is auto, path or virtual; `anonymous` requests are not signed. Files are absolute.
+    """
+
+    endpoint_url: str | None = None
+    sqs_endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    credentials_file: str | None = None
+    ca_bundle: str | None = None
+    addressing: str = "auto"
+    anonymous: bool = False
+    connect_timeout_seconds: float = 5.0
+    read_timeout_seconds: float = 15.0
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether the buckets are those of AWS and not of a server that merely speaks like it."""
+        return self.endpoint_url is None or _AWS.search(self.endpoint_url) is not None
+
+    @property
+    def queue_endpoint_url(self) -> str | None:
+        """Where the queue is: beside the buckets unless said otherwise, but AWS has another address for queues."""
+        return self.sqs_endpoint_url or (None if self.is_aws else self.endpoint_url)
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
-    """One source and its sink, with the defaults of all but these. Paths and targets of moves are absolute."""
+    """One source and its sink, with the defaults of all but these. Paths and targets of moves are absolute.
+
+    A location that is no folder is a URL as `daemon.buckets` writes it. `prefix` is set for sources that are queues.
+    """
 
     name: str
     source: str
@@ -73,6 +123,8 @@ class Watch:
     rescan_interval_seconds: float = 600.0
     settle_seconds: float = 0.02
     batch: str = "none"
+    s3: S3 = S3()
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,32 +223,104 @@ def _log(table: Table) -> Log:
 
 
 def _watch(table: Table, base: str, unsupported: Collection[str]) -> Watch:
-    target = values.location(base, ("s3",), unsupported)
-    source = values.location(base, ("s3", "sqs"), unsupported)
+    target = values.location(base, ("s3",))
+    source = values.location(base, ("s3", "sqs"))
     default = Watch(name="", source="", sink="")
     interval = values.duration_seconds(MOMENT, DAY)
+    s3 = table.table("s3")
     watch = Watch(
         name=table.value("name", values.watch_name, default.name, required=True),
-        source=table.value("source", source, default.source, required=True),
-        sink=table.value("sink", target, default.sink, required=True),
+        source=_unseen(table, "source", source, default.source, required=True),
+        sink=_unseen(table, "sink", target, default.sink, required=True),
         include=table.values("include", values.glob, default.include, "globs"),
         exclude=table.values("exclude", values.glob, default.exclude, "globs", empty=True),
         priority=table.value("priority", values.whole_number(1, 10), default.priority),
         formats=table.values("formats", values.one_of("md", "json"), default.formats, "formats"),
-        on_success=table.value("on_success", values.disposal(("keep", "delete"), target), default.on_success),
-        on_failure=table.value("on_failure", values.disposal(("keep",), target), default.on_failure),
+        on_success=_unseen(table, "on_success", values.disposal(("keep", "delete"), target), default.on_success),
+        on_failure=_unseen(table, "on_failure", values.disposal(("keep",), target), default.on_failure),
         poll_interval_seconds=table.value("poll_interval", interval, default.poll_interval_seconds),
         rescan_interval_seconds=table.value("rescan_interval", interval, default.rescan_interval_seconds),
         settle_seconds=table.value("settle", values.duration_seconds(0.0, 3600.0), default.settle_seconds),
         batch=_batch(table, unsupported),
+        s3=_s3(s3, base),
+        prefix=_unseen(table, "prefix", values.prefix, default.prefix),
     )
     if "md" not in watch.formats:
         table.refuse("formats", show(list(watch.formats)), '["md"] or ["md", "json"]', '"md" is always written')
-    _refuse_unsupported(table.table("s3"), "s3", unsupported)
-    if table.value("prefix", values.text, None) is not None and "sqs" in unsupported:
-        table.refuse("prefix", "a key for sqs:// sources", "no such key", "sqs:// is not supported by this version")
+    if table.sound("source"):
+        _check_prefix(table, watch)
+        _check_targets(table, watch)
+    if table.sound("source", "sink", "on_success", "on_failure"):
+        _check_use(s3, watch)
     table.finish()
     return watch
+
+
+def _s3(table: Table, base: str) -> S3:
+    default = S3()
+    timeout = values.duration_seconds(MOMENT, 3600.0)
+    s3 = S3(
+        endpoint_url=_unseen(table, "endpoint_url", values.endpoint_url, None),
+        sqs_endpoint_url=_unseen(table, "sqs_endpoint_url", values.endpoint_url, None),
+        region=table.value("region", values.region, None),
+        profile=table.value("profile", values.profile, None),
+        credentials_file=_unseen(table, "credentials_file", values.file(base), None),
+        ca_bundle=_unseen(table, "ca_bundle", values.file(base), None),
+        addressing=table.value("addressing", values.one_of("auto", "path", "virtual"), default.addressing),
+        anonymous=table.value("anonymous", values.flag, default.anonymous),
+        connect_timeout_seconds=table.value("connect_timeout", timeout, default.connect_timeout_seconds),
+        read_timeout_seconds=table.value("read_timeout", timeout, default.read_timeout_seconds),
+    )
+    if s3.anonymous and (s3.profile or s3.credentials_file):
+        table.refuse("anonymous", "true", "false", "credentials are configured beside it")
+    _finish_s3(table)
+    return s3
+
+
+def _finish_s3(table: Table) -> None:
+    """Like `Table.finish`, with advice for those who look for the place of a secret."""
+    for key in table.take_all():
+        if key in S3_KEYS:
+            continue
+        if _SECRET_KEY.search(key):
+            allowed = "credentials_file, profile, or the environment of the daemon"
+            table.refuse(key, "what looks like a secret", allowed, "secrets do not belong in this file")
+        else:
+            table.refuse(key, "an unknown key", f"{', '.join(S3_KEYS)}{did_you_mean(key, S3_KEYS)}")
+
+
+def _unseen(table: Table, key: str, parse: values.Parser[T], default: T, *, required: bool = False) -> T:
+    """Like `Table.value`, for values in which people put secrets: a mistake that may hold one is not shown."""
+    try:
+        return table.value(key, parse, default, required=required)
+    except values.Secret as secret:
+        table.refuse(key, secret.found, secret.allowed, secret.reason)
+        return default
+
+
+def _check_prefix(table: Table, watch: Watch) -> None:
+    """A queue needs a prefix: its events say where in the bucket, not what is above. Others have it in their source."""
+    queue = watch.source.startswith(buckets.SQS)
+    if queue and not watch.prefix and table.sound("prefix"):
+        table.refuse("prefix", "nothing", '"s3://BUCKET/PREFIX/", which the events of the queue are about')
+    elif watch.prefix and not queue:
+        table.refuse("prefix", show(watch.prefix), "no such key but with an sqs:// source")
+
+
+def _check_targets(table: Table, watch: Watch) -> None:
+    """A document is moved within its own kind of place."""
+    folder = os.path.isabs(watch.source)
+    allowed = '"move:DIR" where DIR is ' + ("a folder, as the source" if folder else '"s3://…", as the source')
+    for key, disposal in (("on_success", watch.on_success), ("on_failure", watch.on_failure)):
+        if disposal.action == "move" and os.path.isabs(disposal.target) != folder:
+            table.refuse(key, show(f"move:{disposal.target}"), allowed)
+
+
+def _check_use(s3: Table, watch: Watch) -> None:
+    """Settings for buckets and queues where there are none are meant for another watch."""
+    places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
+    if (keys := s3.take_all()) and not any(place.startswith((buckets.S3, buckets.SQS)) for place in places):
+        s3.refuse_all(", ".join(keys), "no such table but with an s3:// or sqs:// source or sink")
 
 
 def _batch(table: Table, unsupported: Collection[str]) -> str:

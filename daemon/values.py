@@ -5,12 +5,14 @@ A parser never guesses: what it cannot take it answers with `Refusal`, which say
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from daemon.buckets import Prefix, Queue
 from daemon.globs import Globs
 from daemon.model import Disposal
 
@@ -18,6 +20,7 @@ T = TypeVar("T")
 Parser = Callable[[object], T]
 
 LARGEST_BYTES = 2**50
+LONGEST_ADDRESS = 300
 
 _SIZE_UNITS = {
     "b": 1,
@@ -27,6 +30,11 @@ _SIZE_UNITS = {
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([A-Za-z]+)", re.ASCII)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)")
+_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
+_ENDPOINT = re.compile(rf"(https?)://((?:{_LABEL}\.)*{_LABEL}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE)
+_STANDARD_PORTS = {"http": 80, "https": 443}
+_REGION = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?")
 _ENGINE = re.compile(r"[a-z0-9][a-z0-9_-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _WATCH_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -37,6 +45,16 @@ class Refusal(ValueError):
 
     def __init__(self, allowed: str, reason: str = "") -> None:
         super().__init__(allowed)
+        self.allowed = allowed
+        self.reason = reason
+
+
+class Secret(Exception):
+    """A value is not allowed and may hold a secret: it must not be shown, `found` says in its stead what it is."""
+
+    def __init__(self, found: str, allowed: str, reason: str) -> None:
+        super().__init__(found)
+        self.found = found
         self.allowed = allowed
         self.reason = reason
 
@@ -89,11 +107,11 @@ def one_of(*words: str) -> Parser[str]:
     return parse
 
 
-def text(value: object) -> str:
-    """Any string."""
-    if isinstance(value, str):
+def flag(value: object) -> bool:
+    """True or false."""
+    if isinstance(value, bool):
         return value
-    raise Refusal("a string")
+    raise Refusal("true, false")
 
 
 def watch_name(value: object) -> str:
@@ -136,13 +154,7 @@ def folder(base: str) -> Parser[str]:
 
     def parse(value: object) -> str:
         allowed = "a folder"
-        if not isinstance(value, str) or not value.strip() or "\0" in value:
-            raise Refusal(allowed)
-        if scheme := _SCHEME.match(value):
-            raise Refusal(allowed, f"{scheme[0]} is not understood here")
-        if value == "~" or value.startswith("~/"):
-            raise Refusal(allowed, "~ is not expanded here: write the path out")
-        path = os.path.abspath(os.path.join(base, value))
+        path = _absolute(base, value, allowed)
         if os.path.exists(path) and not os.path.isdir(path):
             raise Refusal(allowed, "it is a file")
         return path
@@ -150,23 +162,85 @@ def folder(base: str) -> Parser[str]:
     return parse
 
 
-def location(base: str, schemes: Sequence[str], unsupported: Collection[str]) -> Parser[str]:
-    """A folder, or a URL of one of these schemes unless that is `unsupported`."""
+def file(base: str) -> Parser[str]:
+    """A file, made absolute; relative paths are relative to `base`.
+
+    It need not exist, as what systemd hands to a service is there for that service only, but may not be a folder.
+    Raises Secret for what looks like the content of a file.
+    """
+
+    def parse(value: object) -> str:
+        allowed = "the path of a file"
+        if isinstance(value, str) and not value.isprintable():
+            raise Secret("what is no path", allowed, "the content of the file does not belong here")
+        path = _absolute(base, value, allowed)
+        if os.path.isdir(path):
+            raise Refusal(allowed, "it is a folder")
+        return path
+
+    return parse
+
+
+def location(base: str, schemes: Sequence[str]) -> Parser[str]:
+    """A folder, or a URL of one of these schemes: s3, sqs. Raises Secret for a URL with a user or a password."""
     parse_folder = folder(base)
-    urls = [f'"{scheme}://…"' for scheme in schemes if scheme not in unsupported]
+    urls = {"s3": _prefix_url, "sqs": _queue_url}
+    allowed = " or ".join(["a folder", *(f'"{scheme}://…"' for scheme in schemes)])
 
     def parse(value: object) -> str:
         scheme = _SCHEME.match(value) if isinstance(value, str) else None
-        if scheme is not None and scheme[1] in schemes:
-            if scheme[1] not in unsupported:
-                return scheme.string
-            raise Refusal(" or ".join(["a folder", *urls]), f"{scheme[0]} is not supported by this version")
+        if scheme is not None:
+            _refuse_credentials(scheme.string, allowed)
         try:
+            if scheme is not None and scheme[1] in schemes:
+                return urls[scheme[1]](scheme.string)
             return parse_folder(value)
         except Refusal as refusal:
-            raise Refusal(" or ".join([refusal.allowed, *urls]), refusal.reason) from refusal
+            raise Refusal(allowed, refusal.reason) from refusal
 
     return parse
+
+
+def prefix(value: object) -> str:
+    """A prefix of a bucket: its URL, which then always ends with "/". Raises Secret like `location`."""
+    allowed = '"s3://BUCKET/PREFIX/"'
+    if not isinstance(value, str):
+        raise Refusal(allowed)
+    _refuse_credentials(value, allowed)
+    try:
+        return _prefix_url(value)
+    except Refusal as refusal:
+        raise Refusal(allowed, refusal.reason) from refusal
+
+
+def endpoint_url(value: object) -> str:
+    """The address of a server, always written in the same way. Raises Secret where it may hold a password."""
+    allowed = 'the address of a server, such as "https://HOST" or "http://HOST:PORT"'
+    if any(char in str(value) for char in "@?"):
+        reason = "credentials come from credentials_file, profile or the environment"
+        raise Secret("a URL with a user, a password or a query", allowed, reason)
+    found = _ENDPOINT.fullmatch(value) if isinstance(value, str) and len(value) <= LONGEST_ADDRESS else None
+    if found is None or not _sound_host(found[2]):
+        raise Refusal(allowed, "it has a path" if isinstance(value, str) and value.count("/") > 3 else "")
+    scheme, host = found[1].lower(), found[2].lower()
+    port = int(found[3] or _STANDARD_PORTS[scheme])
+    if not 1 <= port <= 65535:
+        raise Refusal(allowed, "ports go from 1 to 65535")
+    return f"{scheme}://{host}" if port == _STANDARD_PORTS[scheme] else f"{scheme}://{host}:{port}"
+
+
+def region(value: object) -> str:
+    """The name of a region. Which there are is known to the server only."""
+    if isinstance(value, str) and _REGION.fullmatch(value):
+        return value
+    raise Refusal('the name of a region, such as "eu-central-1"')
+
+
+def profile(value: object) -> str:
+    """The name of a profile in the files of the AWS tools."""
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return value
+    raise Refusal("the name of a profile")
 
 
 def disposal(words: Sequence[str], target: Parser[str]) -> Parser[Disposal]:
@@ -200,6 +274,46 @@ def format_seconds(seconds: float) -> str:
         if seconds and round(seconds * 1000) % factor == 0:
             return f"{round(seconds * 1000) // factor}{unit}"
     return f"{round(seconds * 1000)}ms" if seconds else "0s"
+
+
+def _absolute(base: str, value: object, allowed: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise Refusal(allowed)
+    if scheme := _SCHEME.match(value):
+        raise Refusal(allowed, f"{scheme[0]} is not understood here")
+    if value == "~" or value.startswith("~/"):
+        raise Refusal(allowed, "~ is not expanded here: write the path out")
+    return os.path.abspath(os.path.join(base, value))
+
+
+def _prefix_url(url: str) -> str:
+    try:
+        return Prefix.parse(url).url
+    except ValueError as error:
+        raise Refusal("", str(error)) from error
+
+
+def _queue_url(url: str) -> str:
+    try:
+        return Queue.parse(url).url
+    except ValueError as error:
+        raise Refusal("", str(error)) from error
+
+
+def _refuse_credentials(url: str, allowed: str) -> None:
+    authority = _AUTHORITY.match(url)
+    if authority and "@" in authority[1]:
+        reason = "credentials come from [watch.s3] credentials_file, profile or the environment"
+        raise Secret("a URL with a user or a password", allowed, reason)
+
+
+def _sound_host(host: str) -> bool:
+    if not host.startswith("["):
+        return True
+    try:
+        return bool(ipaddress.IPv6Address(host[1:-1]))
+    except ValueError:
+        return False
 
 
 def _amount(value: object, units: Mapping[str, float]) -> float | None:

@@ -13,7 +13,7 @@ from tests.harness import ROOT, environment
 
 LAYERS = (
     {"errors", "faults"},
-    {"model", "schema", "overlaps", "seccomp", "globs"},
+    {"model", "buckets", "schema", "overlaps", "seccomp", "globs"},
     {"values", "logs", "files", "statedir", "sandbox", "turnstile"},
     {"tables", "converters"},
     {"settings"},

@@ -174,13 +174,10 @@ def test_spool_above_is_at_most_in_flight_by_default(tmp_path: Path) -> None:
 
 def test_a_later_version_only_lifts_the_refusal(tmp_path: Path) -> None:
     path = tmp_path / "convertd.toml"
-    path.write_text('[[watch]]\nname = "a"\nsource = "s3://b/in/"\nsink = "out"\non_success = "move:s3://b/done/"\n')
-    watch = configuration.load(str(path), unsupported={"sqs"}).watches[0]
-    assert watch.source == "s3://b/in/"
-    assert watch.on_success == Disposal("move", "s3://b/done/")
-    path.write_text('[[watch]]\nname = "a"\nsource = 4\nsink = "out"\n')
-    with pytest.raises(ConfigError, match=r'allowed: a folder or "s3://…"$'):
-        configuration.load(str(path), unsupported={"sqs"})
+    path.write_text(f'metrics.listen = "127.0.0.1:9464"\n{WATCH}batch = "subfolder"\n')
+    assert configuration.load(str(path), unsupported={"notify"}).watches[0].batch == "subfolder"
+    with pytest.raises(ConfigError, match=r"^metrics: found listen; not supported by this version"):
+        configuration.load(str(path), unsupported={"metrics"})
 
 
 # -- without a file, and which file ------------------------------------------------------------------------------------
@@ -210,8 +207,8 @@ def test_two_folders_with_mistakes_are_named_as_the_command_does(tmp_path: Path)
         f'--state-dir: found "{tmp_path}/in/state"',
     ]
     assert f'which lies in INBOX "{tmp_path}/in"' in raised.value.mistakes[0]
-    with pytest.raises(ConfigError, match=r'INBOX: found "s3://b/"; s3:// is not supported by this version'):
-        configuration.for_folders("s3://b/", f"{tmp_path}/out", f"{tmp_path}/state")
+    with pytest.raises(ConfigError, match=r'INBOX: found "ftp://b/"; ftp:// is not understood here'):
+        configuration.for_folders("ftp://b/", f"{tmp_path}/out", f"{tmp_path}/state")
 
 
 def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, line: str) -> None:
             'watch[0].on_success: found "move:"; allowed: "keep", "delete" or "move:DIR" where DIR is a folder',
         ),
         (
-            'on_success = "move:s3://b/"',
-            'watch[0].on_success: found "move:s3://b/"; s3:// is not supported by this version; allowed',
+            'on_success = "move:s3://bucket/"',
+            'watch[0].on_success: found "move:s3://bucket/"; allowed: "move:DIR" where DIR is a folder, as the source',
         ),
         ('on_failure = "delete"', 'watch[0].on_failure: found "delete"; allowed: "keep" or "move:DIR"'),
         ('poll_interval = "0s"', 'watch[0].poll_interval: found "0s"; allowed: a time from 100ms to 1d'),
@@ -106,10 +106,10 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, line: str) -> None:
             'batch = "subfolder"',
             'watch[0].batch: found "subfolder"; batches are not supported by this version; allowed: "none"',
         ),
-        ('s3.region = "x"', "watch[0].s3: found region; not supported by this version; allowed: no such table"),
+        ('s3.region = "x"', "watch[0].s3: found region; allowed: no such table but with an s3:// or sqs:// source or"),
         (
-            'prefix = "s3://b/"',
-            "watch[0].prefix: found a key for sqs:// sources; sqs:// is not supported by this version",
+            'prefix = "s3://bucket/"',
+            'watch[0].prefix: found "s3://bucket/"; allowed: no such key but with an sqs:// source',
         ),
         ("onsuccess = 1", "watch[0].onsuccess: found an unknown key; allowed: batch, exclude, formats"),
     ],
@@ -127,12 +127,12 @@ def test_mistakes_in_a_watch(tmp_path: Path, text: str, line: str) -> None:
         ('name = "a"\nsink = "out"', "watch[0].source: found nothing; allowed: a folder"),
         ('name = "a"\nsource = 4\nsink = "out"', "watch[0].source: found 4; allowed: a folder"),
         (
-            'name = "a"\nsource = "s3://bucket/in/"\nsink = "out"',
-            'watch[0].source: found "s3://bucket/in/"; s3:// is not supported by this version; allowed: a folder',
+            'name = "a"\nsource = "s3://bucket//in/"\nsink = "out"',
+            'watch[0].source: found "s3://bucket//in/"; a prefix cannot have // in it; allowed: a folder or "s3://…"',
         ),
         (
             'name = "a"\nsource = "sqs://queue"\nsink = "out"',
-            'watch[0].source: found "sqs://queue"; sqs:// is not supported by this version; allowed: a folder',
+            'watch[0].prefix: found nothing; allowed: "s3://BUCKET/PREFIX/", which the events of the queue are about',
         ),
         (
             'name = "a"\nsource = "in"\nsink = "sqs://queue"',
