@@ -18,6 +18,8 @@ import re
 LONGEST_SUFFIX = ".error.json"
 PART_BYTES = 255
 PATH_BYTES = 3500
+"""Of the 4,096 that a path may have, the rest is for that of the sink."""
+FEWEST_PATH_BYTES = 64
 TEMPORARY_PREFIX = ".convertd-"
 """Sinks keep their unfinished files under names that start like this, so no output name does."""
 
@@ -28,13 +30,15 @@ _FOLDER_IN_THE_WAY = (".md", ".json")
 _FILE_IN_THE_WAY = (".error",)
 
 
-def output_name(source: bytes) -> str:
+def output_name(source: bytes, path_bytes: int = PATH_BYTES) -> str:
     """The name, relative to the sink, to which `.md`, `.json` and `.error.json` are added for this source path.
 
     Deterministic and without I/O. The name is valid UTF-8 without control characters; with the longest suffix its
-    parts have at most 255 bytes and all of it at most 3500. Two paths whose names had to be cut to the same beginning
-    are told apart by 48 bits of their digest.
+    parts have at most 255 bytes and all of it at most `path_bytes`, which must be the same for all names of a sink
+    and at least 64. Two paths whose names had to be cut to the same beginning are told apart by 48 bits of their
+    digest.
     """
+    assert path_bytes >= FEWEST_PATH_BYTES
     *folders, name = map(_encode, source.split(b"/"))
     output: list[str] = []
     for depth, folder in enumerate(folders, start=1):
@@ -44,19 +48,19 @@ def output_name(source: bytes) -> str:
     file_bytes = PART_BYTES - len(LONGEST_SUFFIX)
     file = _marked(name, source, file_bytes) if _in_the_way(name, _FILE_IN_THE_WAY, file_bytes) else name
     full = "/".join([*output, file])
-    if _bytes(full) + len(LONGEST_SUFFIX) <= PATH_BYTES:
+    if _bytes(full) + len(LONGEST_SUFFIX) <= path_bytes:
         return full
-    return _shortened(output, name, source)
+    return _shortened(output, name, source, path_bytes - len(LONGEST_SUFFIX))
 
 
 def _in_the_way(encoded: str, endings: tuple[str, ...], allowed: int) -> bool:
     return encoded.endswith(endings) or _MARKED.search(encoded) is not None or _bytes(encoded) > allowed
 
 
-def _shortened(folders: list[str], name: str, source: bytes) -> str:
+def _shortened(folders: list[str], name: str, source: bytes, allowed: int) -> str:
     """As many of the outermost folders as there is room for, and a marked name, which is unlike any other there."""
-    marked = _marked(name, source, PART_BYTES - len(LONGEST_SUFFIX))
-    left = PATH_BYTES - len(LONGEST_SUFFIX) - _bytes(marked)
+    marked = _marked(name, source, min(allowed, PART_BYTES - len(LONGEST_SUFFIX)))
+    left = allowed - _bytes(marked)
     kept: list[str] = []
     for folder in folders:
         left -= _bytes(folder) + 1

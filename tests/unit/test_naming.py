@@ -9,17 +9,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from daemon.naming import LONGEST_SUFFIX, PATH_BYTES, output_name
+from daemon.naming import FEWEST_PATH_BYTES, LONGEST_SUFFIX, PATH_BYTES, output_name
 
 SUFFIXES = (".md", ".json", LONGEST_SUFFIX)
 
 
-def assert_apart(sources: Iterable[bytes]) -> None:
+def assert_apart(sources: Iterable[bytes], path_bytes: int = PATH_BYTES) -> None:
     """No two sources share an output file, and no file of one is a folder of another."""
     files: dict[str, bytes] = {}
     folders: dict[str, bytes] = {}
     for source in set(sources):
-        name = output_name(source)
+        name = output_name(source, path_bytes)
         for suffix in SUFFIXES:
             other = files.setdefault(name + suffix, source)
             assert other == source, f"{source!r} and {other!r} share {name + suffix!r}"
@@ -30,10 +30,10 @@ def assert_apart(sources: Iterable[bytes]) -> None:
         raise AssertionError(f"{files[folder]!r} has a file where {folders[folder]!r} needs the folder {folder!r}")
 
 
-def assert_in_bounds(source: bytes) -> None:
+def assert_in_bounds(source: bytes, path_bytes: int = PATH_BYTES) -> None:
     """The name can be made in any folder, stays in it, and can be printed on one line."""
-    name = output_name(source)
-    assert len((name + LONGEST_SUFFIX).encode()) <= PATH_BYTES
+    name = output_name(source, path_bytes)
+    assert len((name + LONGEST_SUFFIX).encode()) <= path_bytes
     for part in (name + LONGEST_SUFFIX).split("/"):
         assert part not in ("", ".", "..")
         assert len(part.encode()) <= 255
@@ -137,7 +137,7 @@ def test_names_made_to_look_like_the_output_of_others() -> None:
         assert_in_bounds(source)
 
 
-def test_random_paths_of_any_bytes_and_lengths() -> None:
+def random_paths() -> set[bytes]:
     generator = random.Random(20)
     pieces = [b"/", b"/", b".", b"..", b"%", b"%41", b"~", b".md", b".json", b".error", b"\xc3\xa4", b"\xff", b"\0"]
 
@@ -145,7 +145,64 @@ def test_random_paths_of_any_bytes_and_lengths() -> None:
         drawn = (generator.choice(pieces) if generator.random() < 0.7 else generator.randbytes(2) for _ in range(8))
         return b"".join(drawn) * generator.choice([1, 1, 1, 10, 40])
 
-    sources = {b"/".join(part() for _ in range(generator.randint(1, 4))) for _ in range(1500)}
-    assert_apart(sources)
+    return {b"/".join(part() for _ in range(generator.randint(1, 4))) for _ in range(1500)}
+
+
+BOUNDS = (FEWEST_PATH_BYTES, 300, 1000, PATH_BYTES)
+
+
+@pytest.mark.parametrize("path_bytes", BOUNDS)
+def test_random_paths_of_any_bytes_and_lengths(path_bytes: int) -> None:
+    sources = random_paths()
+    assert_apart(sources, path_bytes)
     for source in sources:
-        assert_in_bounds(source)
+        assert_in_bounds(source, path_bytes)
+
+
+@pytest.mark.parametrize("path_bytes", BOUNDS)
+def test_random_keys_of_1024_bytes_that_differ_in_one(path_bytes: int) -> None:
+    generator = random.Random(21)
+    letters = "ab/ä日\u0085%.~".encode()
+    sources = set()
+    for _ in range(100):
+        key = bytes(generator.choices(letters, k=1024))
+        position = generator.randrange(1024)
+        sources |= {key, key[:position] + b"x" + key[position + 1 :]}
+    assert_apart(sources, path_bytes)
+    for source in sources:
+        assert_in_bounds(source, path_bytes)
+
+
+@pytest.mark.parametrize("path_bytes", (FEWEST_PATH_BYTES, 300))
+def test_a_bound_changes_no_name_that_keeps_it(path_bytes: int) -> None:
+    for source in random_paths():
+        unbounded = output_name(source)
+        if len((unbounded + LONGEST_SUFFIX).encode()) <= path_bytes:
+            assert output_name(source, path_bytes) == unbounded
+        else:
+            assert output_name(source, path_bytes).endswith("~" + hashlib.sha256(source).hexdigest()[:12])
+
+
+def test_a_key_is_cut_to_the_byte_but_between_characters() -> None:
+    for letters in ("a", "ä", "日", "𝄞"):
+        width = len(letters.encode())
+        source = (letters * 254)[: 1024 // width].encode()
+        digest = hashlib.sha256(source).hexdigest()[:12]
+        for path_bytes in range(100, 110):
+            room = path_bytes - len(LONGEST_SUFFIX) - len("~" + digest)
+            assert output_name(source, path_bytes) == letters * (room // width) + "~" + digest
+    source = "/".join(["ä" * 30] * 16 + ["ö" * 17 + ".pdf"]).encode()
+    name = output_name(source, 300)
+    assert name == "/".join(["ä" * 30] * 3 + ["ö" * 17 + ".pdf~" + hashlib.sha256(source).hexdigest()[:12]])
+    assert output_name(source, 1014) == "/".join(["ä" * 30] * 15 + [name.rsplit("/", 1)[1]])
+
+
+def test_the_names_that_earlier_versions_gave_stay() -> None:
+    """A document converted again must replace its output, not leave it beside a new one."""
+    pieces = [b"a", b"/", b".md", b".json", b".error", b"~0123456789ab", b".convertd-", b"%2F", b"\n", b"\xff", b".."]
+    pieces.append("ä".encode() * 130)
+    sources = [b"".join(word) for length in range(4) for word in itertools.product(pieces, repeat=length)]
+    sources += [b"folder/" * 490 + b"x" * length for length in range(100)]
+    names = "\0".join(output_name(source) for source in sources)
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    assert digest == "6f4c1ba200c2ebd4a8a391b4953c7671b60af9347c3481464ec400a758452468"
