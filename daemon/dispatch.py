@@ -28,9 +28,11 @@ Document = tuple[str, bytes]
 @dataclass
 class _Lane:
     """The jobs of one watch. `overflow` says that the job table holds more pending ones than memory does, `missed`
-    that one was left to the job table since the last refill began."""
+    that one was left to the job table since the last refill began. `held` counts those in memory, in whatever queue,
+    and those that run, but not what has been dropped and only waits to be come across."""
 
     ready: list[tuple[int, int, Job]] = field(default_factory=list)
+    held: int = 0
     overflow: bool = False
     missed: bool = False
     refilling: bool = False
@@ -63,7 +65,7 @@ class Dispatcher:
         self._changed = threading.Condition()
         self._delayed: list[tuple[float, int, Job]] = []
         self._suspects: list[tuple[float, Job]] = []
-        self._known: set[int] = set()
+        self._known: dict[int, _Lane | None] = {}  # the lane that holds the job; None once it was dropped
         self._dropped: set[int] = set()
         self._ended_while_refilling: set[int] = set()
         self._running: dict[Document, Job] = {}
@@ -82,7 +84,12 @@ class Dispatcher:
     def drop(self, job_ids: Iterable[int]) -> None:
         """Forget queued jobs that are no longer pending in the job table."""
         with self._changed:
-            self._dropped.update(job_id for job_id in job_ids if job_id in self._known)
+            running = {job.id for job in self._running.values()}
+            for job_id in job_ids:
+                if job_id in self._known:
+                    self._dropped.add(job_id)
+                    if job_id not in running:
+                        self._let_go(job_id)
 
     def fill(self) -> None:
         """Load every lane from the job table, as at start."""
@@ -144,12 +151,23 @@ class Dispatcher:
     def idle(self) -> bool:
         """Whether no job is queued, delayed or running."""
         with self._changed:
-            return not (self._known - self._dropped) and not any(lane.overflow for lane in self._lanes.values())
+            return not (self._known.keys() - self._dropped) and not any(lane.overflow for lane in self._lanes.values())
 
     def backlog(self) -> int:
         """Jobs in memory that have not ended: at most a few more than there are, less where lanes overflow."""
         with self._changed:
             return len(self._known)
+
+    def room(self, watch: str, slots: int) -> int:
+        """How many more jobs of the watch may be added by someone who must not add more than `slots` can run.
+
+        That is `slots` less those that are queued, delayed or running. It is 0 while the watch is paused, while the
+        job table holds more of its jobs than memory does, while these are being read, and once stopped.
+        """
+        with self._changed:
+            lane = self._lanes[watch]
+            closed = self._stopped or lane.paused or lane.overflow or lane.refilling
+            return 0 if closed else max(0, slots - lane.held)
 
     def running(self) -> list[Job]:
         """The jobs that workers hold now."""
@@ -200,16 +218,26 @@ class Dispatcher:
         self._dropped.discard(job.id)
         delay_seconds = min(not_before - self._clock(), self._longest_delay_seconds)
         if delay_seconds > 0:
-            self._known.add(job.id)
+            self._hold(lane, job)
             heapq.heappush(self._delayed, (self._monotonic() + delay_seconds, job.id, job))
         elif job.interruptions >= SUSPECT_AFTER_INTERRUPTIONS:
-            self._known.add(job.id)
+            self._hold(lane, job)
             self._suspects.append((self._monotonic(), job))
         elif len(lane.ready) >= self._capacity or (lane.overflow and self._after_all(lane, job)):
             lane.overflow = lane.missed = True
         else:
-            self._known.add(job.id)
+            self._hold(lane, job)
             heapq.heappush(lane.ready, (-job.priority, job.id, job))
+
+    def _hold(self, lane: _Lane, job: Job) -> None:
+        self._known[job.id] = lane
+        lane.held += 1
+
+    def _let_go(self, job_id: int) -> None:
+        lane = self._known.get(job_id)
+        if lane is not None:
+            self._known[job_id] = None
+            lane.held -= 1
 
     def _keep_for_later(self, job: Job) -> None:
         """A job that ended in the table is retried while its worker has not said so here yet."""
@@ -283,7 +311,8 @@ class Dispatcher:
                 self._add(waiting, 0.0)
 
     def _forget(self, job_id: int) -> None:
-        self._known.discard(job_id)
+        self._let_go(job_id)
+        self._known.pop(job_id, None)
         self._dropped.discard(job_id)
         if any(lane.refilling for lane in self._lanes.values()):
             self._ended_while_refilling.add(job_id)

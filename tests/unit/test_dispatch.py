@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import replace
+
+import pytest
 
 from daemon.dispatch import SUSPECT_PATIENCE_SECONDS, Dispatcher
 from daemon.model import Job
@@ -266,6 +269,144 @@ def test_a_job_that_ends_during_a_refill_does_not_come_back() -> None:
     dispatcher.fill()
     assert nothing_to_take(dispatcher)
     assert dispatcher.idle()
+
+
+def test_what_is_held_leaves_no_room_until_it_ends() -> None:
+    dispatcher, _, clock = make()
+    assert dispatcher.room("a", 8) == 8
+    dispatcher.add([job(1, "x"), job(2, "x"), job(3), job(4, interruptions=2), job(5, watch="b")])
+    dispatcher.add([job(6)], not_before=clock.now + 5)
+    dispatcher.add([job(3)])
+    assert (dispatcher.room("a", 8), dispatcher.room("b", 8)) == (3, 7)
+    first = take(dispatcher)
+    assert take(dispatcher).id == 3, "the second of x waits behind the first"
+    assert dispatcher.room("a", 8) == 3
+    assert dispatcher.room("a", 5) == dispatcher.room("a", 1) == dispatcher.room("a", 0) == 0
+    dispatcher.done(first)
+    assert dispatcher.room("a", 8) == 4
+    second = take(dispatcher)
+    dispatcher.give_back(second, clock.now + 5)
+    assert dispatcher.room("a", 8) == 4, "what is given back has not ended"
+
+
+def test_what_is_dropped_makes_room_at_once_and_what_runs_when_it_is_done() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1), job(2), job(3, interruptions=2)])
+    dispatcher.add([job(4)], not_before=clock.now + 5)
+    running = take(dispatcher)
+    dispatcher.drop([1, 2, 3, 4, 2, 99])
+    assert dispatcher.room("a", 4) == 3
+    dispatcher.done(running)
+    clock.now += 6
+    assert nothing_to_take(dispatcher)
+    assert dispatcher.room("a", 4) == 4
+    assert dispatcher.idle()
+
+
+def test_a_retry_of_what_still_runs_holds_one_slot() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1)])
+    taken = take(dispatcher)
+    dispatcher.add([job(1)])
+    assert dispatcher.room("a", 2) == 1
+    dispatcher.done(taken)
+    assert dispatcher.room("a", 2) == 1
+    dispatcher.done(take(dispatcher))
+    assert dispatcher.room("a", 2) == 2
+
+
+def test_there_is_no_room_while_paused_or_stopped() -> None:
+    dispatcher, _, _ = make()
+    for reason in ("operator", "environment"):
+        dispatcher.pause("a", reason)
+    dispatcher.resume("a", "operator")
+    assert (dispatcher.room("a", 2), dispatcher.room("b", 2)) == (0, 2)
+    dispatcher.resume("a", "environment")
+    assert dispatcher.room("a", 2) == 2
+    dispatcher.stop()
+    assert dispatcher.room("a", 2) == 0
+
+
+def test_there_is_no_room_while_the_job_table_holds_more() -> None:
+    dispatcher, table, _ = make(capacity=4)
+    for number in range(1, 7):
+        table.rows.append((job(number), 0.0))
+        dispatcher.add([job(number)])
+    assert (dispatcher.room("a", 100), dispatcher.room("b", 100)) == (0, 100)
+    for _ in range(6):
+        taken = take(dispatcher)
+        table.rows = [row for row in table.rows if row[0].id != taken.id]
+        dispatcher.done(taken)
+    assert dispatcher.room("a", 100) == 100
+
+
+def test_there_is_no_room_while_the_job_table_is_read() -> None:
+    rooms: list[int] = []
+
+    def refill(watch: str, limit: int) -> list[tuple[Job, float]]:
+        rooms.append(dispatcher.room("a", 5))
+        return [(job(1), 0.0)]
+
+    clock = Clock()
+    dispatcher = Dispatcher(["a"], refill, clock, clock)
+    dispatcher.fill()
+    assert (rooms, dispatcher.room("a", 5)) == ([0], 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_room_is_right_whatever_becomes_of_the_jobs(seed: int) -> None:
+    generator = random.Random(seed)
+    dispatcher, _, clock = make()
+    held: dict[int, Job] = {}
+    running: dict[int, Job] = {}
+    retried: set[int] = set()
+
+    def add(number: int) -> None:
+        watch, source, priority = generator.choice("ab"), generator.choice("uvwxyz"), generator.randint(1, 3)
+        interruptions = generator.choice([0, 0, 0, 2])
+        held[number] = job(number, source, watch=watch, priority=priority, interruptions=interruptions)
+        dispatcher.add([held[number]], generator.choice([0.0, clock.now + 10]))
+
+    def run() -> None:
+        with dispatcher._changed:
+            taken = dispatcher._next()
+        if taken is not None:
+            running[taken.id] = taken
+
+    def end() -> None:
+        ended = running.pop(generator.choice(list(running)))
+        if ended.id in retried:
+            retried.discard(ended.id)
+        else:
+            del held[ended.id]
+        dispatcher.done(ended)
+
+    def give_back() -> None:
+        _, given = running.popitem()
+        retried.discard(given.id)
+        dispatcher.give_back(given, generator.choice([0.0, clock.now + 10]))
+
+    def drop() -> None:
+        number = generator.choice(list(held))
+        if number not in running:
+            del held[number]
+        dispatcher.drop([number])
+
+    def retry() -> None:
+        number = generator.choice(list(held))
+        if number not in retried:
+            retried.update({number} & running.keys())
+            dispatcher.add([held[number]])
+
+    for number in range(1, 1000):
+        clock.now += 1
+        chosen = generator.choice([run, run, end, give_back, drop, retry, None, None])
+        if chosen is None:
+            add(number)
+        elif chosen is run or (running if chosen in (end, give_back) else held):
+            chosen()
+        for watch in "ab":
+            assert dispatcher.room(watch, 1000) == 1000 - sum(one.watch == watch for one in held.values())
 
 
 def test_stop_ends_the_waiting() -> None:
