@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from daemon import buckets
 from daemon.errors import ConfigError
-from daemon.overlaps import ALLOWED, Place, Role, overlaps
+from daemon.overlaps import Place, Role, overlaps
 from daemon.settings import S3, UNSUPPORTED, Config, Limits, Log, Ocr, Retry, Watch, settings_from
 from daemon.tables import Mistakes, Table, did_you_mean, printable, show
 
@@ -67,6 +68,7 @@ def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str
     if raw.get("watch", []) == []:
         mistakes.add("watch", "nothing", "at least one [[watch]] with name, source and sink")
     _refuse_duplicate_names(config, mistakes)
+    _refuse_shared_queues(config, mistakes)
     _refuse_overlaps(config, mistakes)
     return _checked(config, mistakes, checks)
 
@@ -85,7 +87,9 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
 
     Relative paths are relative to the working directory.
     """
-    mistakes = Mistakes({"watch[0].source": "INBOX", "watch[0].sink": "OUTBOX", "state_dir": "--state-dir"})
+    names = {"source": "INBOX", "sink": "OUTBOX", "prefix": "the prefix, which only a configuration file can have"}
+    labels = {f"watch[0].{key}": name for key, name in names.items()}
+    mistakes = Mistakes(labels | {"state_dir": "--state-dir"})
     raw = {"state_dir": state_dir, "watch": [{"name": _pair_name(inbox, outbox), "source": inbox, "sink": outbox}]}
     config = settings_from(Table(raw, mistakes), None, os.getcwd(), UNSUPPORTED)
     _refuse_overlaps(config, mistakes)
@@ -93,8 +97,8 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
 
 
 def _pair_name(inbox: str, outbox: str) -> str:
-    """A name of its own for each pair of folders: what one pair has converted must not count for another."""
-    pair = "\0".join((os.path.realpath(inbox), os.path.realpath(outbox)))
+    """A name of its own for each pair of places: what one pair has converted must not count for another."""
+    pair = "\0".join(path.rstrip("/") if buckets.is_url(path) else os.path.realpath(path) for path in (inbox, outbox))
     return f"inbox-{hashlib.sha256(os.fsencode(pair)).hexdigest()[:8]}"
 
 
@@ -182,22 +186,48 @@ def _refuse_duplicate_names(config: Config, mistakes: Mistakes) -> None:
             mistakes.add(f"watch[{index}].name", found, "a name that no other watch has")
 
 
+def _refuse_shared_queues(config: Config, mistakes: Mistakes) -> None:
+    """A message is handed to one reader only: of two watches, each would take documents of the other."""
+    first: dict[tuple[object, ...], int] = {}
+    for index, watch in enumerate(config.watches):
+        if watch.source.startswith(buckets.SQS) and first.setdefault(_queue_of(watch), index) != index:
+            found = f"{show(watch.source)}, the queue of watch[{first[_queue_of(watch)]}]"
+            reason = "each of them would take messages that the other waits for"
+            mistakes.add(f"watch[{index}].source", found, "a queue that no other watch reads", reason)
+
+
+def _queue_of(watch: Watch) -> tuple[object, ...]:
+    """What tells queues apart as far as the file says it; one without an account is that of the credentials."""
+    queue, s3 = buckets.Queue.parse(watch.source), watch.s3
+    owner = queue.account or (s3.profile, s3.credentials_file)
+    return s3.queue_endpoint_url, s3.region, owner, queue.name
+
+
 def _refuse_overlaps(config: Config, mistakes: Mistakes) -> None:
     for overlap in overlaps(list(_places(config))):
         place, other = overlap.place, overlap.other
         found = f"{show(place.path)}, {overlap.relation} {mistakes.label(other.key)} {show(other.path)}"
-        mistakes.add(place.key, found, ALLOWED[place.role])
+        mistakes.add(place.key, found, overlap.allowed)
 
 
 def _places(config: Config) -> Iterable[Place]:
     yield Place("state_dir", Role.STATE, config.state_dir)
     for index, watch in enumerate(config.watches):
-        key = f"watch[{index}]"
         disposals = {"on_success": watch.on_success, "on_failure": watch.on_failure}
         takes_away = any(disposal.action != "keep" for disposal in disposals.values())
-        places = [
-            Place(f"{key}.source", Role.SOURCE, watch.source, takes_away),
-            Place(f"{key}.sink", Role.SINK, watch.sink),
-            *(Place(f"{key}.{name}", Role.MOVE, disposal.target) for name, disposal in disposals.items()),
-        ]
-        yield from (place for place in places if os.path.isabs(place.path))
+        server = "" if watch.s3.is_aws else watch.s3.endpoint_url
+        for name, role, path in (
+            _documents(watch),
+            ("sink", Role.SINK, watch.sink),
+            *((name, Role.MOVE, disposal.target) for name, disposal in disposals.items()),
+        ):
+            if path:
+                where = server if buckets.is_url(path) else None
+                yield Place(f"watch[{index}].{name}", role, path, takes_away and role is Role.SOURCE, where)
+
+
+def _documents(watch: Watch) -> tuple[str, Role, str]:
+    """Where the documents of a watch lie, and the key that says so."""
+    if watch.source.startswith(buckets.SQS):
+        return "prefix", Role.SOURCE, watch.prefix
+    return "source", Role.SOURCE, watch.source

@@ -1,4 +1,4 @@
-"""Which folders of a configuration may not lie in one another, because documents would be lost or go in circles."""
+"""Which folders and prefixes may not lie in one another, because documents would be lost or go in circles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import combinations
 
 
 class Role(IntEnum):
-    """What a folder is for. Of two that conflict, the one with the higher role is the mistake."""
+    """What a place is for. Of two that conflict, the one with the higher role is the mistake."""
 
     SOURCE = 0
     SINK = 1
@@ -20,12 +20,21 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder named at `key`. `takes_away` tells that documents of this source are deleted or moved."""
+    """A folder, or a prefix of a bucket by its URL, named at `key`.
+
+    `takes_away` tells that documents of this source are deleted or moved. `server` is where the bucket is, "" for
+    AWS; None for a folder.
+    """
 
     key: str
     role: Role
     path: str
     takes_away: bool = False
+    server: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "folder" if self.server is None else "prefix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +45,34 @@ class Overlap:
     other: Place
     relation: str
 
+    @property
+    def allowed(self) -> str:
+        """What may stand in its stead."""
+        return _ALLOWED[self.place.role].format(self.place.kind)
 
-ALLOWED = {
-    Role.SOURCE: 'a folder apart from it, or on_success = "keep" and on_failure = "keep" for both',
-    Role.SINK: "a folder apart from every source and from the other sinks",
-    Role.MOVE: "move: to a folder apart from every source and sink",
-    Role.STATE: "a folder apart from every source, sink and move: target",
+
+_ALLOWED = {
+    Role.SOURCE: 'a {} apart from it, or on_success = "keep" and on_failure = "keep" for both',
+    Role.SINK: "a {} apart from every source and from the other sinks",
+    Role.MOVE: "move: to a {} apart from every source and sink",
+    Role.STATE: "a {} apart from every source, sink and move: target",
 }
 
 
 def overlaps(places: Sequence[Place]) -> Iterator[Overlap]:
-    """All pairs that may not be, symbolic links resolved.
+    """All pairs that may not be, symbolic links of folders resolved; buckets are compared on one server only.
 
     A result in a source would be converted again; a moved document in a source too, and in a sink it could be
     overwritten by a result; two sinks in one could overwrite each other's results. Two sources may share documents
     only where neither takes them away. Move targets may be shared: a move never overwrites.
     """
-    real = {place.path: os.path.realpath(place.path) for place in places}
+    real = {place.path: _with_separator(place) for place in places}
     for first, second in combinations(sorted(places, key=lambda place: place.role), 2):
-        if _may_share(first, second):
+        if first.server != second.server or _may_share(first, second):
             continue
         relation = _relation(real[second.path], real[first.path])
         if relation:
-            yield Overlap(second, first, relation)
+            yield Overlap(second, first, relation.format(second.kind))
 
 
 def _may_share(first: Place, second: Place) -> bool:
@@ -67,10 +81,16 @@ def _may_share(first: Place, second: Place) -> bool:
     return first.role is second.role is Role.MOVE
 
 
+def _with_separator(place: Place) -> str:
+    """A place lies in another where its path, written like this, starts with the other's."""
+    if place.server is not None:
+        return place.path
+    return os.path.join(os.path.realpath(place.path), "")
+
+
 def _relation(path: str, other: str) -> str:
     if path == other:
-        return "the same folder as"
-    common = os.path.commonpath([path, other])
-    if common == other:
+        return "the same {} as"
+    if path.startswith(other):
         return "which lies in"
-    return "which holds" if common == path else ""
+    return "which holds" if other.startswith(path) else ""

@@ -221,7 +221,8 @@ def endpoint_url(value: object) -> str:
         raise Secret("a URL with a user, a password or a query", allowed, reason)
     found = _ENDPOINT.fullmatch(value) if isinstance(value, str) and len(value) <= LONGEST_ADDRESS else None
     if found is None or not _sound_host(found[2]):
-        raise Refusal(allowed, "it has a path" if isinstance(value, str) and value.count("/") > 3 else "")
+        has_path = isinstance(value, str) and "/" in value.partition("://")[2]
+        raise Refusal(allowed, "it has a path" if has_path else "")
     scheme, host = found[1].lower(), found[2].lower()
     port = int(found[3] or _STANDARD_PORTS[scheme])
     if not 1 <= port <= 65535:

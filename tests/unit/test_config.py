@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from daemon import config as configuration
-from daemon.config import Config, Limits, Log, Ocr, Retry, Watch
+from daemon.config import S3, Config, Limits, Log, Ocr, Retry, Watch
 from daemon.errors import ConfigError
 from daemon.model import Disposal
+from daemon.settings import S3_KEYS
 
 ROOT = Path(__file__).parents[2]
 WATCH = '[[watch]]\nname = "a"\nsource = "in"\nsink = "out"\n'
@@ -68,6 +71,8 @@ def test_defaults(tmp_path: Path) -> None:
                 rescan_interval_seconds=600.0,
                 settle_seconds=0.02,
                 batch="none",
+                s3=S3(None, None, None, None, None, None, "auto", False, 5.0, 15.0),
+                prefix="",
             ),
         ),
     )
@@ -147,15 +152,35 @@ def test_the_example_says_what_the_defaults_are(tmp_path: Path) -> None:
     assert configuration.load(str(ROOT / "config.example.toml")).state_dir == str(ROOT / "state")
 
 
+def uncommented(text: str) -> str:
+    """Without the first comment mark of every line that is a key or a table behind it."""
+    return re.sub(r"^# (?=(# )?(\[|[a-z0-9_]+ = ))", "", text, flags=re.MULTILINE)
+
+
 def test_the_commented_lines_of_the_example_work_too(tmp_path: Path) -> None:
-    text = (ROOT / "config.example.toml").read_text()
-    optional = [line for line in text.splitlines() if line.startswith("# ") and " = " in line]
-    assert len(optional) == 2
-    for line in optional:
-        text = text.replace(line, line.removeprefix("# "))
-    config = load(tmp_path, text)
+    config = load(tmp_path, uncommented((ROOT / "config.example.toml").read_text()))
     assert config.ocr.tessdata_dir == "/usr/share/tesseract-ocr/5/tessdata"
     assert config.engines == {"pdf": ("liteparse", "xberg", "pypdfium2")}
+    server = "http://127.0.0.1:8333"
+    bucket, queue = config.watches[1:]
+    assert bucket == Watch("bucket", "s3://documents/in/", "s3://documents/out/", s3=S3(server))
+    assert queue == Watch(
+        "queue",
+        "sqs://documents-events",
+        "s3://documents/events-out/",
+        s3=S3(server, "http://127.0.0.1:9324"),
+        prefix="s3://documents/events/",
+    )
+
+
+def test_the_example_has_every_key_of_a_bucket(tmp_path: Path) -> None:
+    text = uncommented(uncommented((ROOT / "config.example.toml").read_text()))
+    bucket = load(tmp_path, text).watches[1]
+    assert bucket.s3.credentials_file == "/run/credentials/convertd.service/s3"
+    written: set[str] = set()
+    for watch in tomllib.loads(text)["watch"]:
+        written |= set(watch.get("s3", {}))
+    assert written == set(S3_KEYS)
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_mistake(tmp_path: Path) -> None:
@@ -167,6 +192,86 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_mistake(tmp_path: Path) 
 def test_spool_above_is_at_most_in_flight_by_default(tmp_path: Path) -> None:
     limits = load(tmp_path, 'limits.in_flight = "1MiB"\n' + WATCH).limits
     assert limits.spool_above_bytes == limits.in_flight_bytes == 1 << 20
+
+
+# -- buckets and queues ------------------------------------------------------------------------------------------------
+
+
+def test_every_key_of_a_bucket(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+        [[watch]]
+        name = "a"
+        source = "s3://bucket/in"
+        sink = "s3://other"
+        on_success = "move: s3://bucket/done"
+        on_failure = "move:s3://bucket/bad/"
+        [watch.s3]
+        endpoint_url = "HTTPS://Minio.Example:443/"
+        sqs_endpoint_url = "http://[::1]:9324"
+        region = "eu-central-1"
+        profile = "documents"
+        credentials_file = "secrets/s3"
+        ca_bundle = "/etc/own.pem"
+        addressing = "path"
+        anonymous = false
+        connect_timeout = "500ms"
+        read_timeout = 60
+        """,
+    )
+    watch = config.watches[0]
+    assert (watch.source, watch.sink) == ("s3://bucket/in/", "s3://other/")
+    assert watch.on_success == Disposal("move", "s3://bucket/done/")
+    assert watch.on_failure == Disposal("move", "s3://bucket/bad/")
+    assert watch.s3 == S3(
+        endpoint_url="https://minio.example",
+        sqs_endpoint_url="http://[::1]:9324",
+        region="eu-central-1",
+        profile="documents",
+        credentials_file=f"{tmp_path}/secrets/s3",
+        ca_bundle="/etc/own.pem",
+        addressing="path",
+        anonymous=False,
+        connect_timeout_seconds=0.5,
+        read_timeout_seconds=60.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"),
+    [("in", "s3://bucket/out/"), ("s3://bucket/in/", "out"), ("s3://bucket/in/", "s3://bucket/out/")],
+)
+def test_folders_and_buckets_go_together(tmp_path: Path, source: str, sink: str) -> None:
+    watch = load(tmp_path, f'[[watch]]\nname = "a"\nsource = "{source}"\nsink = "{sink}"\ns3.anonymous = true').watches[
+        0
+    ]
+    assert watch.source.endswith(source)
+    assert watch.sink.endswith(sink)
+    assert watch.s3 == S3(anonymous=True)
+
+
+def test_a_queue_and_its_prefix(tmp_path: Path) -> None:
+    text = '[[watch]]\nname = "a"\nsource = "sqs://123456789012/events.fifo"\nsink = "out"\nprefix = "s3://bucket"\n'
+    watch = load(tmp_path, text + 'on_success = "move:s3://bucket-done/"').watches[0]
+    assert (watch.source, watch.prefix) == ("sqs://123456789012/events.fifo", "s3://bucket/")
+    assert watch.on_success == Disposal("move", "s3://bucket-done/")
+
+
+@pytest.mark.parametrize(
+    ("s3", "is_aws", "queue_endpoint_url"),
+    [
+        (S3(), True, None),
+        (S3(sqs_endpoint_url="http://localhost:9324"), True, "http://localhost:9324"),
+        (S3("https://s3.eu-central-1.amazonaws.com"), True, None),
+        (S3("https://bucket.vpce-1.s3.cn-north-1.vpce.amazonaws.com.cn:8443"), True, None),
+        (S3("https://amazonaws.com.example"), False, "https://amazonaws.com.example"),
+        (S3("http://localhost:8333", "http://localhost:9324"), False, "http://localhost:9324"),
+    ],
+)
+def test_where_a_queue_is(s3: S3, is_aws: bool, queue_endpoint_url: str | None) -> None:
+    assert s3.is_aws is is_aws
+    assert s3.queue_endpoint_url == queue_endpoint_url
 
 
 # -- what is not supported yet -----------------------------------------------------------------------------------------
@@ -197,6 +302,15 @@ def test_another_pair_of_folders_is_another_watch(tmp_path: Path) -> None:
         for source, sink in (("a", "b"), ("a", "b"), ("a", "c"), ("c", "b"))
     }
     assert len(names) == 3, "the same pair keeps its name, and no other pair shares its history"
+
+
+def test_two_buckets(tmp_path: Path) -> None:
+    config = configuration.for_folders("s3://bucket/in", "s3://bucket/out/", f"{tmp_path}/state")
+    again = configuration.for_folders("s3://bucket/in/", "s3://bucket/out", f"{tmp_path}/state")
+    assert (config.watches[0].source, config.watches[0].sink) == ("s3://bucket/in/", "s3://bucket/out/")
+    assert config == again
+    with pytest.raises(ConfigError, match=r"^the prefix, which only a configuration file can have: found nothing"):
+        configuration.for_folders("sqs://queue", f"{tmp_path}/out", f"{tmp_path}/state")
 
 
 def test_two_folders_with_mistakes_are_named_as_the_command_does(tmp_path: Path) -> None:

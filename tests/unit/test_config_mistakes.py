@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,270 @@ def test_folders_that_may_not_overlap(tmp_path: Path, text: str, key: str, relat
 )
 def test_folders_that_may_overlap(tmp_path: Path, text: str) -> None:
     assert load(tmp_path, text).watches
+
+
+# -- buckets and queues ------------------------------------------------------------------------------------------------
+
+BUCKET = '[[watch]]\nname = "a"\nsource = "s3://bucket/in/"\nsink = "out"\n'
+QUEUE = '[[watch]]\nname = "a"\nsource = "sqs://queue"\nprefix = "s3://bucket/in/"\nsink = "out"\n'
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f'{BUCKET}on_success = "move:done"', 'watch[0].on_success: found "move:'),
+        (
+            f'{BUCKET}on_failure = "move:/srv/bad"',
+            'watch[0].on_failure: found "move:/srv/bad"; allowed: "move:DIR" where DIR is "s3://…", as the source',
+        ),
+        (f'{QUEUE}on_success = "move:/done"', 'watch[0].on_success: found "move:/done"; allowed: "move:DIR" where'),
+        (
+            f'{BUCKET}on_success = "move:s3://b/done/"',
+            'watch[0].on_success: found "move:s3://b/done/"; the name of a bucket has 3 to 63 letters, digits, dots '
+            'and hyphens; allowed: "keep", "delete" or "move:DIR" where DIR is a folder or "s3://…"',
+        ),
+        (
+            f'{BUCKET}prefix = "s3://bucket/in/"',
+            'watch[0].prefix: found "s3://bucket/in/"; allowed: no such key but with an sqs:// source',
+        ),
+        (
+            QUEUE.replace("s3://bucket/in/", "in"),
+            'watch[0].prefix: found "in"; it does not start with s3://; allowed: "s3://BUCKET/PREFIX/"',
+        ),
+        (
+            QUEUE.replace("s3://bucket/in/", "s3://bucket/../"),
+            'watch[0].prefix: found "s3://bucket/../"; a prefix cannot have . or .. as a part; allowed',
+        ),
+        (
+            QUEUE.replace("sqs://queue", "sqs://team/queue"),
+            'watch[0].source: found "sqs://team/queue"; the number of an account has 12 digits; allowed: a folder or '
+            '"s3://…" or "sqs://…"',
+        ),
+        (f"{BUCKET}s3 = 4", "watch[0].s3: found 4; allowed: a table: [watch[0].s3]"),
+        (
+            f'{BUCKET}s3.endpoint_url = "localhost:8333"',
+            'watch[0].s3.endpoint_url: found "localhost:8333"; allowed: the',
+        ),
+        (f'{BUCKET}s3.endpoint_url = "ftp://host"', 'watch[0].s3.endpoint_url: found "ftp://host"; allowed: the'),
+        (f'{BUCKET}s3.endpoint_url = "http://my_host"', 'watch[0].s3.endpoint_url: found "http://my_host"; allowed'),
+        (f'{BUCKET}s3.endpoint_url = "http://[::g]"', 'watch[0].s3.endpoint_url: found "http://[::g]"; allowed'),
+        (
+            f'{BUCKET}s3.endpoint_url = "http://h/v1"',
+            'watch[0].s3.endpoint_url: found "http://h/v1"; it has a path; all',
+        ),
+        (f'{BUCKET}s3.endpoint_url = "http://h:0"', 'watch[0].s3.endpoint_url: found "http://h:0"; ports go from 1 to'),
+        (f"{BUCKET}s3.endpoint_url = 4", "watch[0].s3.endpoint_url: found 4; allowed: the address of a server"),
+        (
+            f'{QUEUE}s3.sqs_endpoint_url = ""',
+            'watch[0].s3.sqs_endpoint_url: found ""; allowed: the address of a server',
+        ),
+        (f'{BUCKET}s3.region = "eu central"', 'watch[0].s3.region: found "eu central"; allowed: the name of a region'),
+        (f'{BUCKET}s3.profile = ""', 'watch[0].s3.profile: found ""; allowed: the name of a profile'),
+        (
+            f'{BUCKET}s3.ca_bundle = "."',
+            'watch[0].s3.ca_bundle: found "."; it is a folder; allowed: the path of a file',
+        ),
+        (
+            f'{BUCKET}s3.credentials_file = "~/.aws/credentials"',
+            'watch[0].s3.credentials_file: found "~/.aws/credentials"; ~ is not expanded here',
+        ),
+        (f'{BUCKET}s3.addressing = "dns"', 'watch[0].s3.addressing: found "dns"; allowed: "auto", "path", "virtual"'),
+        (f'{BUCKET}s3.anonymous = "yes"', 'watch[0].s3.anonymous: found "yes"; allowed: true, false'),
+        (
+            f'{BUCKET}s3.anonymous = true\ns3.profile = "p"',
+            "watch[0].s3.anonymous: found true; credentials are configured beside it; allowed: false",
+        ),
+        (
+            f'{BUCKET}s3.connect_timeout = "0s"',
+            'watch[0].s3.connect_timeout: found "0s"; allowed: a time from 100ms to 1h',
+        ),
+        (f'{BUCKET}s3.read_timeout = "2h"', 'watch[0].s3.read_timeout: found "2h"; allowed: a time from 100ms to 1h'),
+        (
+            f'{BUCKET}s3.endpoint = "http://h"',
+            "watch[0].s3.endpoint: found an unknown key; allowed: addressing, anonymous, ca_bundle, connect_timeout, "
+            "credentials_file, endpoint_url, profile, read_timeout, region, sqs_endpoint_url (did you mean "
+            '"endpoint_url"?)',
+        ),
+    ],
+)
+def test_mistakes_with_buckets_and_queues(tmp_path: Path, text: str, line: str) -> None:
+    assert one_mistake(tmp_path, f"{text}\n").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            f'{BUCKET}s3.endpoint_url = "https://user:{SECRET}@host"',
+            "watch[0].s3.endpoint_url: found a URL with a user",
+        ),
+        (f'{BUCKET}s3.endpoint_url = "https//user:{SECRET}@host"', "watch[0].s3.endpoint_url: found a URL with a user"),
+        (f'{BUCKET}s3.endpoint_url = ["https://u:{SECRET}@host"]', "watch[0].s3.endpoint_url: found a URL with a user"),
+        (
+            f'{BUCKET}s3.endpoint_url = "https://host/?key={SECRET}"',
+            "watch[0].s3.endpoint_url: found a URL with a user",
+        ),
+        (f'{QUEUE}s3.sqs_endpoint_url = "http://:{SECRET}@h"', "watch[0].s3.sqs_endpoint_url: found a URL with a user"),
+        (BUCKET.replace("bucket", f"key:{SECRET}@bucket"), "watch[0].source: found a URL with a user or a password"),
+        (BUCKET.replace("s3://", f"https://u:{SECRET}@"), "watch[0].source: found a URL with a user or a password"),
+        (QUEUE.replace("s3://", f"s3://key:{SECRET}@"), "watch[0].prefix: found a URL with a user or a password"),
+        (QUEUE.replace("out", f"s3://key:{SECRET}@bucket"), "watch[0].sink: found a URL with a user or a password"),
+        (f'{BUCKET}on_success = "move:s3://{SECRET}@b"', "watch[0].on_success: found a URL with a user or a password"),
+        (
+            f'{BUCKET}s3.credentials_file = "[default]\\n{SECRET}"',
+            "watch[0].s3.credentials_file: found what is no path",
+        ),
+        *(
+            (
+                f'{BUCKET}s3.{key} = "{SECRET}"',
+                f"watch[0].s3.{key}: found what looks like a secret; secrets do not belong in this file; allowed: "
+                "credentials_file, profile, or the environment of the daemon",
+            )
+            for key in (
+                "access_key",
+                "accessKeyId",
+                "aws_access_key_id",
+                "aws_secret_access_key",
+                "aws-session-token",
+                "key_id",
+                "password",
+                "secret",
+                "secret_key",
+                "secretAccessKey",
+            )
+        ),
+        (f'{BUCKET}aws_secret_access_key = "{SECRET}"', "watch[0].aws_secret_access_key: found an unknown key"),
+    ],
+)
+def test_a_secret_is_never_shown(tmp_path: Path, text: str, line: str) -> None:
+    found = one_mistake(tmp_path, f"{text}\n")
+    assert found.startswith(line)
+    assert SECRET not in found
+
+
+def test_settings_for_a_bucket_are_not_measured_by_a_mistaken_place(tmp_path: Path) -> None:
+    text = BUCKET.replace("s3://bucket/in/", "s3://b/") + 's3.region = "x"\non_success = "move:done"\n'
+    assert one_mistake(tmp_path, text).startswith('watch[0].source: found "s3://b/"')
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "relation"),
+    [
+        ("source='s3://bucket/d'\nsink='s3://bucket/d/'", "watch[0].sink", "the same prefix as watch[0].source"),
+        ("source='s3://bucket/d'\nsink='s3://bucket/d/out'", "watch[0].sink", "which lies in watch[0].source"),
+        ("source='s3://bucket'\nsink='s3://bucket/out'", "watch[0].sink", "which lies in watch[0].source"),
+        ("source='s3://bucket/d/in'\nsink='s3://bucket/d'", "watch[0].sink", "which holds watch[0].source"),
+        (
+            "source='sqs://queue'\nprefix='s3://bucket/d'\nsink='s3://bucket/d/out'",
+            "watch[0].sink",
+            "which lies in watch[0].prefix",
+        ),
+        (
+            "source='s3://bucket/a'\nsink='o'\non_success='move:s3://bucket/a/done'",
+            "watch[0].on_success",
+            "which lies in watch[0].source",
+        ),
+        (
+            "source='s3://bucket/a'\nsink='s3://bucket/b'\non_failure='move:s3://bucket/b/bad'",
+            "watch[0].on_failure",
+            "which lies in watch[0].sink",
+        ),
+    ],
+)
+def test_prefixes_that_may_not_overlap(tmp_path: Path, text: str, key: str, relation: str) -> None:
+    line = one_mistake(tmp_path, watches(text))
+    assert line.startswith(f'{key}: found "s3://bucket')
+    assert relation in line
+    assert re.search(r"; allowed: .*a prefix apart from every source", line)
+
+
+def endpoint(url: str) -> str:
+    return f"\ns3.endpoint_url='{url}'" if url else ""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key", "relation"),
+    [
+        (
+            "source='a'\nsink='s3://bucket/b'",
+            "source='c'\nsink='s3://bucket/b/'",
+            "watch[1].sink",
+            "the same prefix as",
+        ),
+        ("source='a'\nsink='s3://bucket/b'", "source='c'\nsink='s3://bucket'", "watch[1].sink", "which holds"),
+        ("source='a'\nsink='s3://bucket/b'", "source='s3://bucket/b/x'\nsink='c'", "watch[0].sink", "which holds"),
+        (
+            "source='s3://bucket/a'\nsink='b'",
+            "source='s3://bucket/a/x'\nsink='c'\non_success='delete'",
+            "watch[1].source",
+            "which lies in",
+        ),
+        (
+            "source='s3://bucket/a'\nsink='b'\non_success='delete'",
+            "source='sqs://queue'\nprefix='s3://bucket/a'\nsink='c'",
+            "watch[1].prefix",
+            "the same prefix as",
+        ),
+    ],
+)
+def test_prefixes_of_two_watches(tmp_path: Path, first: str, second: str, key: str, relation: str) -> None:
+    servers = [("", "https://s3.eu-central-1.amazonaws.com"), ("http://Host:80", "http://host/"), ("", "http://host")]
+    texts = [watches(first + endpoint(one), second + endpoint(other)) for one, other in servers]
+    for same_server in texts[:2]:
+        line = one_mistake(tmp_path, same_server)
+        assert line.startswith(f'{key}: found "s3://bucket')
+        assert f", {relation} watch[" in line
+    assert load(tmp_path, texts[2]), "another server has other buckets"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        watches("source='s3://bucket/a'\nsink='s3://bucket/ab'", "source='s3://bucket/b'\nsink='s3://bucket-2'"),
+        watches("source='s3://bucket/a'\nsink='b'", "source='s3://bucket/a/x'\nsink='c'"),
+        watches("source='s3://bucket/A'\nsink='s3://bucket/a'"),
+        watches(
+            "source='s3://bucket/a'\nsink='b'\non_success='move:s3://bucket/done'",
+            "source='s3://bucket/c'\nsink='d'\non_success='move:s3://bucket/done/c'",
+        ),
+    ],
+)
+def test_prefixes_that_may_overlap(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text).watches
+
+
+def queues(first: str, second: str) -> str:
+    keys = "prefix='s3://bucket/in'\n"
+    return watches(f"sink='b'\n{keys}{first}", f"sink='c'\n{keys}{second}")
+
+
+def test_two_watches_on_one_queue(tmp_path: Path) -> None:
+    assert one_mistake(tmp_path, queues("source='sqs://q'", "source='sqs://q'")) == (
+        'watch[1].source: found "sqs://q", the queue of watch[0]; each of them would take messages that the other '
+        "waits for; allowed: a queue that no other watch reads"
+    )
+    same = "source='sqs://q'\ns3.endpoint_url='http://h'"
+    assert one_mistake(tmp_path, queues(same, f"{same}\ns3.sqs_endpoint_url='http://h'"))
+    owned = "source='sqs://123456789012/q'\n"
+    assert one_mistake(tmp_path, queues(owned, f"{owned}s3.profile='p'"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "source='sqs://r'",
+        "source='sqs://q'\ns3.sqs_endpoint_url='http://h'",
+        "source='sqs://q'\ns3.region='eu-west-1'",
+        "source='sqs://q'\ns3.profile='p'",
+        "source='sqs://123456789012/q'",
+    ],
+)
+def test_queues_that_may_be_different(tmp_path: Path, other: str) -> None:
+    assert load(tmp_path, queues("source='sqs://q'", other)).watches
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 def test_two_watches_of_one_name(tmp_path: Path) -> None:
