@@ -48,10 +48,14 @@ class Place:
             ) from error
 
     def watches(self, db: Connection) -> list[Watch]:
-        """The configured watches or, where two folders were given instead of a configuration, those that have run."""
+        """The configured watches or, where two folders were given instead of a configuration, those that have run.
+
+        Without its configuration nobody knows on which server a bucket is: watches of buckets are left out.
+        """
         if self.config is not None:
             return list(self.config.watches)
-        pairs = [(name, for_folders(source, sink, self.state.path)) for name, source, sink in queries.watches(db)]
+        rows = [row for row in queries.watches(db) if os.path.isabs(row[1])]
+        pairs = [(name, for_folders(source, sink, self.state.path)) for name, source, sink in rows]
         return [replace(config.watches[0], name=name) for name, config in pairs]
 
     def live(self) -> dict[str, Any] | None:

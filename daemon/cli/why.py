@@ -1,4 +1,4 @@
-"""`convertd why`: the whole story of one file or job."""
+"""`convertd why`: the whole story of one document or job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from daemon import queries
+from daemon import buckets, queries
 from daemon.cli.common import Place, clock_time, locate, place_options
 from daemon.config import Watch
 from daemon.db import Connection
@@ -17,13 +17,13 @@ from daemon.model import State, display, printable
 
 
 @click.command("why")
-@click.argument("what", metavar="PATH|JOB")
+@click.argument("what", metavar="PATH|URL|JOB")
 @place_options
 def command(what: str, config_path: str | None, state_dir: str | None) -> None:
-    """Tell what happened to a file: which rule took or refused it, which attempts, which error, which output."""
+    """Tell what happened to a document: which rule took or refused it, which attempts, which error, which output."""
     place = locate(config_path, state_dir)
     with place.table() as db:
-        lines = list(_of_job(db, int(what)) if _is_job(what) else _of_path(place, db, what))
+        lines = list(_of_job(db, int(what)) if _is_job(what) else _of_document(place, db, what))
     for line in lines:
         click.echo(line)
     for line in _conditions(place):
@@ -42,13 +42,13 @@ def _of_job(db: Connection, job_id: int) -> Iterator[str]:
     yield from _story(job)
 
 
-def _of_path(place: Place, db: Connection, what: str) -> Iterator[str]:
-    path = os.path.abspath(what)
-    located = [(watch, _below(path, watch.source)) for watch in place.watches(db)]
+def _of_document(place: Place, db: Connection, what: str) -> Iterator[str]:
+    where, kind = (what, "prefix") if buckets.is_url(what) else (os.path.abspath(what), "folder")
+    located = [(watch, _source_of(watch, where)) for watch in place.watches(db)]
     matches = [(watch, source) for watch, source in located if source is not None]
     if not matches:
         raise UsageError(
-            f"{display(os.fsencode(path))} lies in no watched folder", "convertd status lists the watches."
+            f"{display(os.fsencode(where))} lies in no watched {kind}", "convertd status lists the watches."
         )
     for watch, source in matches:
         yield f"{display(source)} (watch {watch.name})"
@@ -59,6 +59,22 @@ def _of_path(place: Place, db: Connection, what: str) -> Iterator[str]:
         if not jobs:
             known = queries.known(db, watch.name, source)
             yield "  converted earlier; its jobs have been pruned" if known else "  never queued"
+
+
+def _source_of(watch: Watch, where: str) -> bytes | None:
+    """The watch's own name for the document at this path or URL; None where it does not lie in its source."""
+    root = watch.prefix or watch.source
+    if buckets.is_url(where) != buckets.is_url(root):
+        return None
+    return _below_prefix(where, root) if buckets.is_url(where) else _below(where, root)
+
+
+def _below_prefix(url: str, prefix_url: str) -> bytes | None:
+    """The key behind the prefix; None outside. A key is taken as it is: it may have any parts and characters."""
+    bucket, _, key = url.removeprefix(buckets.S3).partition("/")
+    prefix = buckets.Prefix.parse(prefix_url)
+    relative = prefix.relative(key) if bucket == prefix.bucket else None
+    return None if relative is None else os.fsencode(relative)
 
 
 def _below(path: str, folder: str) -> bytes | None:
