@@ -26,14 +26,19 @@ from daemon.jobs import JobTable
 from daemon.logs import Log
 from daemon.model import Disposal
 from daemon.operations import Operations
+from daemon.payload import Payloads
 from daemon.pipeline import Pipeline, Route
 from daemon.pool import ChildSettings, ConverterPool
+from daemon.s3.clients import Clients
+from daemon.sinks.base import Surroundings as SinkSurroundings
+from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.statedir import StateDir
 from daemon.supervisor import Parts, Supervisor, Tally
 from daemon.worker import Worker
 
 LOCK_WAIT_SECONDS = 5.0
 SPARE_WORKERS = 8
+DOWNLOAD_THREADS = 16
 
 
 def installed(config: Config) -> list[str]:
@@ -85,9 +90,10 @@ def _assemble(
     interrupted = jobs.recover()
     if interrupted:
         log.warning("recovered", interrupted_jobs=interrupted)
-    routes = {
-        watch.name: Route(watch, sources.build(watch, fault), sinks.build(watch, fault)) for watch in config.watches
-    }
+    stop_discovery, stop_slots, halt = threading.Event(), threading.Event(), threading.Event()
+    workers = 2 * config.workers + SPARE_WORKERS
+    clients = Clients(workers + DOWNLOAD_THREADS)
+    routes = _routes(config, state, clients, stop_slots, fault)
     for watch in config.watches:
         jobs.register(watch.name, watch.source, watch.sink)
     by_name = {name: route.source for name, route in routes.items()}
@@ -104,7 +110,6 @@ def _assemble(
     for job, reason in jobs.due_disposals():
         if job.watch in routes:
             janitor.add(job, _disposal(routes[job.watch].watch, reason))
-    stop_discovery, stop_slots, halt = threading.Event(), threading.Event(), threading.Event()
     pipeline = Pipeline(jobs, pool, config.limits, stop_slots.is_set, time.time)
     worker = Worker(
         routes,
@@ -134,12 +139,16 @@ def _assemble(
         dispatcher=dispatcher,
         jobs=jobs,
         pool=pool,
-        discoveries=[Discovery(routes[name], jobs, dispatcher, health[name], stop_discovery) for name in routes],
-        workers=[worker] * (2 * config.workers + SPARE_WORKERS),
+        discoveries=[
+            Discovery(routes[name], jobs, dispatcher, health[name], stop_discovery, 2 * config.workers)
+            for name in routes
+        ],
+        workers=[worker] * workers,
         janitor=janitor,
         health=health,
         control=control,
         writer_alive=writer.alive,
+        stop_fetching=clients.stop,
         stop_discovery=stop_discovery,
         stop_slots=stop_slots,
         halt=halt,
@@ -148,11 +157,23 @@ def _assemble(
     return supervisor
 
 
+def _routes(
+    config: Config, state: StateDir, clients: Clients, stopping: threading.Event, fault: Fault
+) -> dict[str, Route]:
+    limits = config.limits
+    payloads = Payloads(state.spool, limits.in_flight_bytes, limits.spool_above_bytes, stopping.is_set)
+    source = SourceSurroundings(payloads, clients, stopping, fault)
+    sink = SinkSurroundings(clients, threading.BoundedSemaphore(config.uploads_concurrency), fault)
+    return {
+        watch.name: Route(watch, sources.build(watch, source), sinks.build(watch, sink)) for watch in config.watches
+    }
+
+
 def _make_missing_folders(config: Config) -> None:
     """At start a folder that is missing beside an existing parent is made; one that vanishes later is a sick disk."""
     for watch in config.watches:
         for folder in (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target):
-            if os.path.isdir(os.path.dirname(folder)):
+            if os.path.isabs(folder) and os.path.isdir(os.path.dirname(folder)):
                 with suppress(OSError):
                     os.mkdir(folder)
 

@@ -22,11 +22,18 @@ class Discovery:
     """Runs the source of one watch in the calling thread and stands between it and the job table.
 
     It is the `Ledger` and the `Watcher` of its source. `left` says how many files were not ready when everything
-    that was there had been looked at, None before that.
+    that was there had been looked at, None before that. `slots` is how many documents of a source that is shared with
+    other daemons are taken up at once.
     """
 
     def __init__(
-        self, route: Route, jobs: JobTable, dispatcher: Dispatcher, health: Health, stop: threading.Event
+        self,
+        route: Route,
+        jobs: JobTable,
+        dispatcher: Dispatcher,
+        health: Health,
+        stop: threading.Event,
+        slots: int,
     ) -> None:
         self._route = route
         self._name = route.watch.name
@@ -34,6 +41,7 @@ class Discovery:
         self._dispatcher = dispatcher
         self._health = health
         self._stop = stop
+        self._slots = slots
         self.left: int | None = None
 
     def run(self) -> None:
@@ -84,3 +92,6 @@ class Discovery:
 
     def drained(self, left: int) -> None:
         self.left = left
+
+    def room(self) -> int:
+        return self._dispatcher.room(self._name, self._slots)

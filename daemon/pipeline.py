@@ -18,7 +18,7 @@ from daemon.model import Conversion, Job, Stage, State
 from daemon.naming import output_name
 from daemon.pool import ConverterPool
 from daemon.results import ERROR, result_files
-from daemon.sinks.base import Sink
+from daemon.sinks.base import Origin, Sink
 from daemon.sources.base import Fetched, Source, source_name
 
 READ_BYTES = 1 << 20
@@ -86,8 +86,9 @@ class Pipeline:
     def _deliver(self, route: Route, job: Job, conversion: Conversion, started_at: float) -> Outcome:
         self._jobs.stage(job, Stage.DELIVER)
         files = result_files(job, conversion, route.watch.formats, started_at=started_at, finished_at=self._clock())
-        name = output_name(job.source)
-        output = route.sink.publish(name, files)
+        name = output_name(job.source, route.sink.name_bytes)
+        origin = Origin(job.source, job.version, lambda: route.source.verify(job, None))
+        output = route.sink.publish(name, files, origin)
         route.sink.remove(name, (ERROR,))
         return Outcome(State.COMPLETED, conversion, output)
 

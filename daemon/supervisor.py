@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from daemon import __version__
@@ -91,6 +92,7 @@ class Parts:
     health: Mapping[str, Health]
     control: ControlServer
     writer_alive: Callable[[], bool]
+    stop_fetching: Callable[[], None]
     stop_discovery: threading.Event
     stop_slots: threading.Event
     halt: threading.Event
@@ -208,7 +210,8 @@ class Supervisor:
         for number, worker in enumerate(parts.workers):
             self._spawn(f"worker-{number}", worker.run)
         self._spawn("janitor", parts.janitor.run)
-        self._spawn("health", self._check_health)
+        for name, health in parts.health.items():  # a thread each: a probe that gets no answer holds up no other
+            self._spawn(f"health-{name}", partial(self._check_health, health))
         self._spawn("control", parts.control.run)
         for discovery in parts.discoveries:
             self._spawn("discovery", discovery.run)
@@ -226,10 +229,9 @@ class Supervisor:
         thread.start()
         self._threads.append(thread)
 
-    def _check_health(self) -> None:
+    def _check_health(self, health: Health) -> None:
         while not self._parts.stop_discovery.wait(HEALTH_CHECK_SECONDS):
-            for health in self._parts.health.values():
-                health.check_recovery()
+            health.check_recovery()
 
     # -- run ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +272,7 @@ class Supervisor:
         parts.stop_discovery.set()
         parts.dispatcher.stop()
         parts.stop_slots.set()
+        parts.stop_fetching()
         parts.janitor.stop()
         self._join(DRAIN_SECONDS, until=lambda: self._stops > 1)
         parts.halt.set()

@@ -32,6 +32,7 @@ from daemon.model import Job, State, display
 from daemon.naming import output_name
 from daemon.pipeline import Outcome, Pipeline, Route
 from daemon.results import ERROR, error_file
+from daemon.sinks.base import Origin
 
 ALONE_INTERRUPTIONS_ALLOWED = 3
 RECORD_AGAIN_SECONDS = 1.0
@@ -116,6 +117,7 @@ class Worker:
         if outcome.conversion is None:
             if outcome.state is None:
                 self._record(lambda: self._jobs.fold(job))
+                route.source.settled(job, State.COMPLETED)
                 self._dispatcher.done(job)
             else:
                 self._end(job, outcome.state)
@@ -126,7 +128,7 @@ class Worker:
             return
         if dispose:
             self._janitor.add(job, route.watch.on_success)
-        self._ended(State.COMPLETED)
+        self._settle(job, State.COMPLETED)
         self._dispatcher.done(job)
         self._log.info(
             "converted",
@@ -158,7 +160,8 @@ class Worker:
         attempts = job.attempts + 1
         content = error_file(job, error, attempts=attempts, failed_at=self._clock(), retry=self._retry_command)
         try:
-            route.sink.publish(output_name(job.source), {ERROR: content})
+            name = output_name(job.source, route.sink.name_bytes)
+            route.sink.publish(name, {ERROR: content}, Origin(job.source, job.version))
         except TransientError as unwritten:
             if self._health[job.watch].blames_environment(unwritten.size_bytes):
                 self._release(job)
@@ -170,7 +173,7 @@ class Worker:
             return
         if dispose:
             self._janitor.add(job, route.watch.on_failure)
-        self._ended(State.FAILED)
+        self._settle(job, State.FAILED)
         self._dispatcher.done(job)
         self._log.warning("failed", **_about(job), kind=error.kind.value, error=error.message, hint=error.hint)
 
@@ -182,7 +185,7 @@ class Worker:
             return
         self._record(lambda: self._jobs.end(job, State.SUPERSEDED))
         route.source.recheck(job.source)  # before `done`: there is no moment at which nobody has the document
-        self._ended(State.SUPERSEDED)
+        self._settle(job, State.SUPERSEDED)
         self._dispatcher.done(job)
         self._log.info("changed while it was read", **_about(job))
 
@@ -195,9 +198,14 @@ class Worker:
 
     def _end(self, job: Job, state: State) -> None:
         self._record(lambda: self._jobs.end(job, state))
-        self._ended(state)
+        self._settle(job, state)
         self._dispatcher.done(job)
         self._log.info(state.value, **_about(job))
+
+    def _settle(self, job: Job, state: State) -> None:
+        """Tell whoever waits for it that the job has ended."""
+        self._routes[job.watch].source.settled(job, state)
+        self._ended(state)
 
     def _release(self, job: Job) -> None:
         self._record(lambda: self._jobs.release(job))

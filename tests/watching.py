@@ -91,6 +91,9 @@ class MemoryWatcher:
         self.left = left
         self.lefts.append(left)
 
+    def room(self) -> int:
+        return 10
+
 
 class Watched:
     """A source at work."""

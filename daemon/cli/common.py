@@ -137,9 +137,10 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
 
 def _sources(place: Place) -> dict[str, Any]:
     from daemon import sources
+    from daemon.sources.base import Surroundings
 
     with place.table() as db:
-        return {watch.name: sources.build(watch) for watch in place.watches(db)}
+        return {watch.name: sources.build(watch, Surroundings.for_looking()) for watch in place.watches(db)}
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:

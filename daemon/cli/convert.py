@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from daemon import app, sinks
+from daemon import app
 from daemon import config as configuration
 from daemon.config import Config
 from daemon.errors import ConvertdError, DocumentError, Kind, TransientError, UsageError
@@ -20,6 +20,7 @@ from daemon.naming import output_name
 from daemon.pool import ConverterPool
 from daemon.results import result_files
 from daemon.sinks.base import Sink
+from daemon.sinks.folder import FolderSink
 
 
 @click.command("convert")
@@ -32,7 +33,7 @@ def command(files: tuple[str, ...], folder: str | None, config_path: str | None)
         raise UsageError("several files need a folder to write to", "convertd convert FILE… -o DIR")
     _refuse_collisions(files)
     config = _configuration(config_path)
-    sink = sinks.open_sink(os.path.abspath(folder)) if folder is not None else None
+    sink = FolderSink(os.path.abspath(folder)) if folder is not None else None
     pool = app.converter_pool(config, size=min(config.workers, len(files)), on_event=_tell)
     pool.start()
     try:

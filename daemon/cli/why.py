@@ -87,8 +87,9 @@ def _below(path: str, folder: str) -> bytes | None:
 
 def _rules(watch: Watch, source: bytes) -> Iterator[str]:
     from daemon import sources
+    from daemon.sources.base import Surroundings
 
-    for sentence in sources.build(watch).explain(source):
+    for sentence in sources.build(watch, Surroundings.for_looking()).explain(source):
         yield f"  {sentence}"
 
 

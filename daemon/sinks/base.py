@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from daemon.faults import Fault, no_fault
+from daemon.s3.clients import Clients
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all sinks of a daemon share. `uploads` lets so many results be on their way at once, over all workers.
+
+    `fault` is called with a label at each step that a test may want to break.
+    """
+
+    clients: Clients
+    uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
+    fault: Fault = no_fault
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What results are of, for sinks that can keep that beside them. `verify` raises SourceChanged or SourceVanished
+    once the source holds another version; None where that does not matter."""
+
+    source: bytes = b""
+    version: str = ""
+    verify: Callable[[], None] | None = None
+
+
+UNKNOWN = Origin()
 
 
 class Sink(Protocol):
     """Where the results of one watch go. Used by many threads at once.
 
+    `name_bytes` is how long a name with the longest suffix may be.
     Errors are translated: `TransientError` for what may be this document's fault, to be judged by `probe`.
     """
 
-    def publish(self, name: str, files: Mapping[str, bytes]) -> str:
+    name_bytes: int
+
+    def publish(self, name: str, files: Mapping[str, bytes], origin: Origin = UNKNOWN) -> str:
         """Put `files` (suffix → content) at `name + suffix`, in the order given, the last one as commit mark.
 
-        On return everything is durable, and no reader ever saw a part of a file. Replaces what was there.
-        Returns the location of the last file, for people.
+        On return everything is durable, and no reader ever saw a part of a file. Replaces what was there; where other
+        daemons may write to the same place, not what a newer version has put there meanwhile, but raises what
+        `origin.verify` raises. Returns the location of the last file, for people.
         """
         ...
 

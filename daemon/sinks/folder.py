@@ -18,6 +18,9 @@ from daemon.errors import EnvironmentProblem, Kind, TransientError
 from daemon.faults import Fault, no_fault
 from daemon.files import RootFolder, fsync_directory, write_durably
 from daemon.model import display
+from daemon.naming import PATH_BYTES
+from daemon.settings import S3
+from daemon.sinks.base import UNKNOWN, Origin, Surroundings
 
 TEMPORARY = b".convertd-tmp"
 CANARY_BYTES = 64 * 1024
@@ -35,13 +38,20 @@ class FolderSink:
     publish, for tests.
     """
 
+    name_bytes = PATH_BYTES
+
     def __init__(self, root: str, *, fault: Fault = no_fault) -> None:
         self._root = RootFolder(os.fsencode(root))
         self._fault = fault
         self._lock = threading.Lock()
         self._durable: set[bytes] = set()
 
-    def publish(self, name: str | bytes, files: Mapping[str, bytes]) -> str:
+    @classmethod
+    def at(cls, location: str, surroundings: Surroundings, settings: S3) -> FolderSink:
+        """The sink in this folder."""
+        return cls(location, fault=surroundings.fault)
+
+    def publish(self, name: str | bytes, files: Mapping[str, bytes], origin: Origin = UNKNOWN) -> str:
         base = self._path(name)
         targets = [base + os.fsencode(suffix) for suffix in files]
         with self._translated(base, sum(map(len, files.values()))), self._temporary(fcntl.LOCK_SH) as folder:

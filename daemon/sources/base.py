@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from daemon.model import Candidate, Disposal, Job
+from daemon.faults import Fault, no_fault
+from daemon.model import Candidate, Disposal, Job, State
+from daemon.payload import Payloads
+from daemon.s3.clients import Clients
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all sources of a daemon share. `stopping` is set at a stop: what is being fetched is given up then.
+
+    `fault` is called with a label at each step that a test may want to break.
+    """
+
+    payloads: Payloads
+    clients: Clients
+    stopping: threading.Event = field(default_factory=threading.Event)
+    fault: Fault = no_fault
+
+    @classmethod
+    def for_looking(cls) -> Surroundings:
+        """For commands that ask a source something and fetch nothing."""
+        return cls(Payloads("", 0, 0), Clients(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,11 @@ class Watcher(Protocol):
         """Everything that was there has been looked at; `left` files are not ready yet (still being written)."""
         ...
 
+    def room(self) -> int:
+        """How many more documents can be taken up now by who must not take more than can be run soon; 0 while the
+        watch is paused."""
+        ...
+
 
 class Source(Protocol):
     """Where the documents of one watch come from. Errors are translated to those of `daemon.errors`."""
@@ -82,8 +109,13 @@ class Source(Protocol):
         """Whether there is a document at this path now. TransientError where that cannot be told."""
         ...
 
-    def verify(self, job: Job, fetched: Fetched) -> None:
-        """Raise SourceChanged or SourceVanished unless what was fetched is still, whole, `job.version`."""
+    def verify(self, job: Job, fetched: Fetched | None) -> None:
+        """Raise SourceChanged or SourceVanished unless the source still holds `job.version`, and what was fetched, if
+        it is still there, is that version whole."""
+        ...
+
+    def settled(self, job: Job, state: State) -> None:
+        """The job has ended so, durably. Called once for each end, from the thread that brought it about; quick."""
         ...
 
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from daemon.errors import EnvironmentProblem, Kind, SourceChanged, SourceVanished, TransientError
 from daemon.faults import Fault, no_fault
 from daemon.files import NotRegularFile, RootFolder, folder_beneath, open_regular
-from daemon.model import Disposal, Job, display
-from daemon.sources.base import Fetched, Ledger, Watcher
+from daemon.model import Disposal, Job, State, display
+from daemon.sources.base import Fetched, Ledger, Surroundings, Watcher
 from daemon.sources.discovery import Filter, FolderDiscovery, Intervals
 from daemon.sources.disposer import Disposer, Place
 from daemon.sources.readiness import Readiness, Ready
@@ -52,7 +52,7 @@ class FolderSource:
         self._disposer = Disposer(self._root, self._readiness, self.recheck, monotonic, fault)
 
     @classmethod
-    def for_watch(cls, watch: Watch, fault: Fault = no_fault) -> FolderSource:
+    def for_watch(cls, watch: Watch, surroundings: Surroundings) -> FolderSource:
         """The source that a watch configures."""
         from daemon.globs import Filter as Globs
 
@@ -62,7 +62,7 @@ class FolderSource:
             settle_seconds=watch.settle_seconds,
             poll_interval_seconds=watch.poll_interval_seconds,
             rescan_interval_seconds=watch.rescan_interval_seconds,
-            fault=fault,
+            fault=surroundings.fault,
         )
 
     def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
@@ -96,14 +96,18 @@ class FolderSource:
         finally:
             os.close(fd)
 
-    def verify(self, job: Job, fetched: Fetched) -> None:
+    def verify(self, job: Job, fetched: Fetched | None) -> None:
         # That somebody has opened it for writing is no reason to drop the result: until they change something, what
         # was fetched is the version of the job, whole. The change itself is another version.
         status = self._status(job)
         if status is None:
             raise SourceVanished("the document was removed while it was converted")
-        if not (_is_version(job, os.fstat(fetched.fd)) and _is_version(job, status)):
+        whole = fetched is None or _is_version(job, os.fstat(fetched.fd))
+        if not (whole and _is_version(job, status)):
             raise SourceChanged("the document changed while it was converted")
+
+    def settled(self, job: Job, state: State) -> None:
+        pass  # nobody else waits for it
 
     def exists(self, source: bytes) -> bool:
         *folders, name = source.split(b"/")

@@ -9,11 +9,17 @@ from typing import Protocol
 
 import pytest
 
+from daemon.buckets import Prefix
 from daemon.errors import EnvironmentProblem, NotYet, SourceChanged, SourceVanished
 from daemon.model import Candidate, Disposal, Job
+from daemon.payload import Payloads
+from daemon.s3.clients import Clients
+from daemon.s3.objects import server_age_seconds
 from daemon.sources import REGISTRY
-from daemon.sources.base import Source
+from daemon.sources.base import Source, Surroundings
 from daemon.sources.folder import FolderSource
+from daemon.sources.s3 import S3Source
+from tests.servers import Bucket, s3_settings
 from tests.watching import Clock, Everything, job_for, watched
 
 
@@ -26,7 +32,6 @@ class Bench(Protocol):
     def put(self, name: str, content: bytes) -> None: ...
     def remove(self, name: str) -> None: ...
     def read(self, name: str) -> bytes | None: ...
-    def touch(self, name: str) -> None: ...
     def break_down(self) -> None: ...
     def moved_to(self) -> str: ...
 
@@ -53,9 +58,6 @@ class FolderBench:
         path = self.folder / name
         return path.read_bytes() if path.exists() else None
 
-    def touch(self, name: str) -> None:
-        (self.folder / name).chmod(0o640)
-
     def break_down(self) -> None:
         self.folder.rename(self.folder.parent / "away")
 
@@ -63,7 +65,45 @@ class FolderBench:
         return str(self.target)
 
 
-BENCHES = {"folder": FolderBench}
+class S3Bench:
+    def __init__(self, folder: Path, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.clock = Clock(10)
+        surroundings = Surroundings(Payloads(str(folder), 1 << 20, 1 << 10), Clients(4))
+        self.source: Source = S3Source(
+            Prefix(bucket.name, "in/"),
+            s3_settings(bucket.server, folder),
+            Everything(),
+            surroundings,
+            poll_interval_seconds=0.1,
+            age_seconds=lambda reply: server_age_seconds(reply) + self.clock.ahead_seconds,
+        )
+
+    def put(self, name: str, content: bytes) -> None:
+        self.bucket.put(f"in/{name}", content)
+
+    def remove(self, name: str) -> None:
+        self.bucket.delete(f"in/{name}")
+
+    def read(self, name: str) -> bytes | None:
+        return self.bucket.get(f"in/{name}")
+
+    def break_down(self) -> None:
+        self.bucket.drop()
+
+    def moved_to(self) -> str:
+        return f"s3://{self.bucket.name}/done/"
+
+
+def folder_bench(request: pytest.FixtureRequest, folder: Path) -> Bench:
+    return FolderBench(folder)
+
+
+def s3_bench(request: pytest.FixtureRequest, folder: Path) -> Bench:
+    return S3Bench(folder, request.getfixturevalue("bucket"))
+
+
+BENCHES = {"folder": folder_bench, "s3": s3_bench}
 
 
 def test_every_source_has_a_bench() -> None:
@@ -72,7 +112,7 @@ def test_every_source_has_a_bench() -> None:
 
 @pytest.fixture(params=sorted(BENCHES))
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    yield BENCHES[request.param](tmp_path)
+    yield BENCHES[request.param](request, tmp_path)
 
 
 def discover(bench: Bench) -> list[Candidate]:

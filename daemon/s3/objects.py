@@ -1,0 +1,118 @@
+"""What is done to single objects of a bucket, with translated errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from daemon.errors import EnvironmentProblem, SourceVanished, TransientError
+from daemon.s3.problems import GOES_ON, code_of, translated
+
+COPY_BYTES = 5 << 30
+"""The largest object that one request copies."""
+_UNSUPPORTED = {"NotImplemented", "501"}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a bucket says of an object. `reply` is the answer as boto3 has it."""
+
+    etag: str
+    size_bytes: int
+    reply: Mapping[str, Any]
+
+
+class Bucket:
+    """One bucket. Thread-safe; `client` gives boto3's client at each use.
+
+    Raises SourceVanished where there is no such object, SourceChanged where a condition does not hold, and else what
+    `problems.translate` makes of boto3's errors.
+    """
+
+    def __init__(self, name: str, client: Callable[[], Any]) -> None:
+        self.name = name
+        self._client = client
+
+    def elsewhere(self, name: str) -> Bucket:
+        """Another bucket, reached in the same way."""
+        return self if name == self.name else Bucket(name, self._client)
+
+    def require(self) -> None:
+        """Raise EnvironmentProblem where there is no such bucket: for an answer that an object is missing does not
+        say why."""
+        try:
+            with translated(f"looking at the bucket {self.name}"):
+                self._client().head_bucket(Bucket=self.name)
+        except SourceVanished as error:
+            raise EnvironmentProblem(
+                f"there is no bucket {self.name}", f"Check bucket, region and endpoint_url of the watch; {GOES_ON}"
+            ) from error
+        except TransientError:
+            return  # not allowed to ask; what asks next finds out
+
+    def head(self, key: str) -> Head:
+        """Etag and size of an object."""
+        with translated(f"looking at {self._url(key)}"):
+            reply = self._client().head_object(Bucket=self.name, Key=key)
+        return Head(reply.get("ETag", "").strip('"'), int(reply.get("ContentLength", 0)), reply)
+
+    def read_a_byte(self, key: str) -> None:
+        """Find out whether objects can be read."""
+        with translated(f"reading {self._url(key)}"):
+            self._client().get_object(Bucket=self.name, Key=key, Range="bytes=0-0")["Body"].read()
+
+    def delete(self, key: str, etag: str) -> str | None:
+        """Delete the object unless it has another etag by now.
+
+        Where the bucket keeps versions this hides the object behind a marker, whose version is returned. A server
+        that knows no conditional deletion deletes whatever is there.
+        """
+        with translated(f"deleting {self._url(key)}"):
+            try:
+                reply = self._client().delete_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
+            except ClientError as error:
+                if code_of(error) not in _UNSUPPORTED:
+                    raise
+                reply = self._client().delete_object(Bucket=self.name, Key=key)
+        return str(reply["VersionId"]) if reply.get("DeleteMarker") and reply.get("VersionId") else None
+
+    def remove_marker(self, key: str, marker: str) -> None:
+        """Bring back what `delete` has hidden."""
+        with translated(f"restoring {self._url(key)}"):
+            self._client().delete_object(Bucket=self.name, Key=key, VersionId=marker)
+
+    def newest_etag(self, key: str) -> str | None:
+        """The etag of the newest version that is no marker, hidden or not; None where there is none."""
+        with translated(f"looking at the versions of {self._url(key)}"):
+            reply = self._client().list_object_versions(Bucket=self.name, Prefix=key, MaxKeys=20)
+        versions = [version for version in reply.get("Versions", ()) if version.get("Key") == key]
+        return str(versions[0]["ETag"]).strip('"') if versions else None
+
+    def copy(self, key: str, etag: str, size_bytes: int, target: str, target_key: str) -> None:
+        """Copy the object, if it still has this etag, within the server. Replaces what is there."""
+        source = {"Bucket": self.name, "Key": key}
+        condition = {"CopySourceIfMatch": f'"{etag}"'}
+        with translated(f"copying {self._url(key)} to s3://{target}/{target_key}"):
+            if size_bytes <= COPY_BYTES:
+                self._client().copy_object(Bucket=target, Key=target_key, CopySource=source, **condition)
+            else:
+                self._client().copy(source, target, target_key, ExtraArgs=condition)
+
+    def _url(self, key: str) -> str:
+        return f"s3://{self.name}/{key}"
+
+
+def server_age_seconds(reply: Mapping[str, Any]) -> float:
+    """How long ago the object of an answer was changed, by the clock of the server that answered."""
+    changed = reply["LastModified"].timestamp()
+    stamp = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        now = parsedate_to_datetime(stamp).timestamp()
+    except ValueError:
+        now = time.time()
+    return float(now - changed)

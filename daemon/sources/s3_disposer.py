@@ -1,0 +1,132 @@
+"""Deletes or moves an object whose job is done, if it is still the version that was converted.
+
+The server decides that at the very moment of the deletion (If-Match). Where it does not know that condition but keeps
+versions, the object that the deletion has hidden is looked at, and brought back if it is a newer one. Every step can be
+the last before a crash: the next call finds out how far it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from daemon.buckets import Prefix
+from daemon.errors import NotYet, SourceChanged, SourceVanished, TransientError
+from daemon.faults import Fault
+from daemon.model import Disposal, Job
+from daemon.s3.objects import Bucket, Head
+from daemon.sources.mover import numbered
+from daemon.sources.s3_version import may_hold_the_same, object_version
+
+QUIET_SECONDS = 5.0
+LONGEST_KEY_BYTES = 1024
+
+
+class S3Disposer:
+    """Disposals of one prefix; see `Source.dispose`."""
+
+    def __init__(
+        self, place: Prefix, bucket: Bucket, age_seconds: Callable[[Mapping[str, Any]], float], fault: Fault
+    ) -> None:
+        self._place = place
+        self._bucket = bucket
+        self._age_seconds = age_seconds
+        self._fault = fault
+
+    def where(self, job: Job) -> tuple[str, str]:
+        """Bucket and key of the job's document, where it lies now."""
+        if job.location is None:
+            return self._place.bucket, self._place.key(job.source.decode("utf-8", "surrogateescape"))
+        bucket, _, key = job.location.decode("utf-8", "surrogateescape").removeprefix("s3://").partition("/")
+        return bucket, key
+
+    def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
+        """Delete or move the document of a finished job; for a move returns where it lies now. Idempotent."""
+        if disposal.action == "keep":
+            raise SourceChanged("the source is to be kept now")
+        bucket_name, key = self.where(job)
+        bucket = self._bucket.elsewhere(bucket_name)
+        try:
+            head = bucket.head(key)
+        except SourceVanished:
+            bucket.require()
+            return self._already_gone(job, disposal)
+        self._require_version(job, head)
+        quiet = self._age_seconds(head.reply)
+        if quiet < QUIET_SECONDS:
+            raise NotYet("the document has just changed", QUIET_SECONDS - max(0.0, quiet))
+        location = self._copy(bucket, key, head, job, disposal) if disposal.action == "move" else None
+        if location is not None and location == job.location:
+            return location  # it is there already
+        self._fault("delete")
+        self._delete(bucket, key, head)
+        self._fault("deleted")
+        return location
+
+    def _require_version(self, job: Job, head: Head) -> None:
+        version = object_version(head.etag, head.size_bytes)
+        if version == job.version or (job.location is not None and head.size_bytes == job.size_bytes):
+            return
+        raise SourceChanged("a newer version has taken the document's place")
+
+    def _delete(self, bucket: Bucket, key: str, head: Head) -> None:
+        try:
+            marker = bucket.delete(key, head.etag)
+        except SourceVanished:
+            return
+        if marker is not None:
+            self._restore_newer(bucket, key, head.etag, marker)
+
+    def _restore_newer(self, bucket: Bucket, key: str, etag: str, marker: str) -> None:
+        try:
+            hidden = bucket.newest_etag(key)
+        except TransientError:
+            return  # versions may not be listed; then the server's condition must do
+        if hidden not in (None, etag):
+            bucket.remove_marker(key, marker)
+            raise SourceChanged("a newer version came while the document was deleted")
+
+    def _already_gone(self, job: Job, disposal: Disposal) -> bytes | None:
+        """This was done before, or somebody else did it."""
+        if disposal.action != "move":
+            return None
+        target = Prefix.parse(disposal.target)
+        with suppress(SourceVanished):
+            for name in self._names(target, job):
+                head = self._bucket.elsewhere(target.bucket).head(name)
+                if may_be_copy(head, job):
+                    return f"s3://{target.bucket}/{name}".encode("utf-8", "surrogateescape")
+        raise SourceVanished("the document was removed by somebody else")
+
+    def _copy(self, bucket: Bucket, key: str, head: Head, job: Job, disposal: Disposal) -> bytes:
+        """Copy to the first free name, never over something else. A copy that a crash left is not made twice."""
+        target = Prefix.parse(disposal.target)
+        elsewhere = self._bucket.elsewhere(target.bucket)
+        for name in self._names(target, job):
+            location = f"s3://{target.bucket}/{name}".encode("utf-8", "surrogateescape")
+            if location == job.location:
+                return location
+            try:
+                there = elsewhere.head(name)
+            except SourceVanished:
+                self._fault("copy")
+                bucket.copy(key, head.etag, head.size_bytes, target.bucket, name)
+                self._fault("copied")
+                return location
+            if may_be_copy(there, job):
+                return location
+        raise AssertionError("numbers do not end")
+
+    def _names(self, target: Prefix, job: Job) -> Any:
+        """The keys to try, one after the other."""
+        folder, separator, name = job.source.rpartition(b"/")
+        for number in numbered(name):
+            relative = (folder + separator + number).decode("utf-8", "surrogateescape")
+            yield target.key(relative)
+
+
+def may_be_copy(head: Head, job: Job) -> bool:
+    """Whether this object is what a move of the job's document made: copying can change the etag of large ones."""
+    version = object_version(head.etag, head.size_bytes)
+    return version == job.version or may_hold_the_same(version, job.version)
