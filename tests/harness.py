@@ -69,7 +69,8 @@ class Daemon:
     """`convertd run` over `folder/inbox` and `folder/outbox`, or over a configuration written to `folder`.
 
     `config` is the text of a configuration; without one the two folders are given as arguments. The process's log
-    goes to `folder/log`. `prefix` is a command that executes the daemon's, such as setpriv.
+    goes to `folder/log`. `prefix` is a command that executes the daemon's, such as setpriv. `env` is added to the
+    environment of the daemon and of its commands, such as the credentials of a bucket.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class Daemon:
         config: str | None = None,
         entry: Sequence[str] = ("-m", "daemon"),
         prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.inbox, self.outbox, self.state = folder / "inbox", folder / "outbox", folder / "state"
         self.inbox.mkdir(exist_ok=True)
         self.entry = tuple(entry)
         self.prefix = tuple(prefix)
+        self.env = dict(env or {})
         self.config = folder / "convertd.toml" if config is not None else None
         if self.config is not None:
             self.config.write_text(config or "")
@@ -102,7 +105,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, *self.entry, "run", *folders, *self.where, *options],
                 cwd=self.folder,
-                env=environment(env),
+                env=environment({**self.env, **(env or {})}),
                 stdout=log,
                 stderr=log,
             )
@@ -147,7 +150,7 @@ class Daemon:
 
     def command(self, *arguments: str) -> Any:
         """Run a command against this daemon."""
-        return convertd(*arguments, *self.where, cwd=self.folder)
+        return convertd(*arguments, *self.where, cwd=self.folder, env=self.env)
 
     def status(self) -> dict[str, Any]:
         """`convertd status --json`."""
