@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from daemon import sinks, sources
 from daemon.config import Config, Watch, check_engines, check_languages
@@ -30,6 +31,7 @@ from daemon.payload import Payloads
 from daemon.pipeline import Pipeline, Route
 from daemon.pool import ChildSettings, ConverterPool
 from daemon.s3.clients import Clients
+from daemon.sinks.base import Sink
 from daemon.sinks.base import Surroundings as SinkSurroundings
 from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.statedir import StateDir
@@ -99,13 +101,18 @@ def _assemble(
     by_name = {name: route.source for name, route in routes.items()}
     tally = Tally(time.monotonic)
     longest_delay_seconds = 1.2 * max(config.retry.backoff_seconds, default=0.0)
-    dispatcher = Dispatcher(routes, jobs.pending, time.time, time.monotonic, longest_delay_seconds)
+    dispatcher = Dispatcher(
+        routes,
+        jobs.pending,
+        time.time,
+        time.monotonic,
+        longest_delay_seconds,
+        running_per_watch=workers - SPARE_WORKERS // 2,
+    )
     health = {name: Health(name, _probe(route, state), dispatcher, log) for name, route in routes.items()}
-    for name, route in routes.items():
-        try:
-            route.sink.sweep()
-        except EnvironmentProblem as problem:
-            health[name].fell_ill(problem)
+    sweeps = {name: partial(_sweep, route.sink, health[name]) for name, route in routes.items()}
+    for name in [name for name, route in routes.items() if not route.sink.remote]:
+        sweeps.pop(name)()  # before anything is published; what a network is asked for must not hold up the start
     janitor = Janitor(by_name, jobs, log, lambda name, text: health[name].note(text), tally.note_change)
     for job, reason in jobs.due_disposals():
         if job.watch in routes:
@@ -146,6 +153,7 @@ def _assemble(
         workers=[worker] * workers,
         janitor=janitor,
         health=health,
+        sweeps=sweeps,
         control=control,
         writer_alive=writer.alive,
         stop_fetching=clients.stop,
@@ -176,6 +184,13 @@ def _make_missing_folders(config: Config) -> None:
             if os.path.isabs(folder) and os.path.isdir(os.path.dirname(folder)):
                 with suppress(OSError):
                     os.mkdir(folder)
+
+
+def _sweep(sink: Sink, health: Health) -> None:
+    try:
+        sink.sweep()
+    except EnvironmentProblem as problem:
+        health.fell_ill(problem)
 
 
 def _sweep_spool(spool: str) -> None:

@@ -33,6 +33,7 @@ class _Lane:
 
     ready: list[tuple[int, int, Job]] = field(default_factory=list)
     held: int = 0
+    running: int = 0
     overflow: bool = False
     missed: bool = False
     refilling: bool = False
@@ -45,6 +46,8 @@ class Dispatcher:
     `refill(watch, limit)` must return the first pending jobs of the watch from the job table, in order.
     `clock` tells wall time, which not-before times are in; what is left until then is measured by `monotonic`, and
     never taken for longer than `longest_delay_seconds`, so that a clock that jumps holds nothing up.
+    Where there are several watches, at most `running_per_watch` jobs of each run at once: a server that does not answer
+    must not hold all workers.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Dispatcher:
         monotonic: Callable[[], float],
         longest_delay_seconds: float = float("inf"),
         capacity: int = CAPACITY,
+        running_per_watch: int | None = None,
     ) -> None:
         self._longest_delay_seconds = longest_delay_seconds
         self._lanes = {watch: _Lane() for watch in watches}
@@ -62,6 +66,7 @@ class Dispatcher:
         self._clock = clock
         self._monotonic = monotonic
         self._capacity = capacity
+        self._running_per_watch = running_per_watch if len(self._lanes) > 1 else None
         self._changed = threading.Condition()
         self._delayed: list[tuple[float, int, Job]] = []
         self._suspects: list[tuple[float, Job]] = []
@@ -269,7 +274,7 @@ class Dispatcher:
             best: _Lane | None = None
             for lane in self._lanes.values():
                 self._discard_dropped(lane)
-                if lane.ready and not lane.paused and (best is None or lane.ready[0] < best.ready[0]):
+                if lane.ready and self._may_run(lane) and (best is None or lane.ready[0] < best.ready[0]):
                     best = lane
             if best is None:
                 return None
@@ -277,6 +282,9 @@ class Dispatcher:
             if (job.watch, job.source) not in self._running:
                 return job
             self._behind.setdefault((job.watch, job.source), []).append(job)
+
+    def _may_run(self, lane: _Lane) -> bool:
+        return not lane.paused and (self._running_per_watch is None or lane.running < self._running_per_watch)
 
     def _discard_dropped(self, lane: _Lane) -> None:
         while lane.ready and lane.ready[0][1] in self._dropped:
@@ -298,10 +306,12 @@ class Dispatcher:
             self._suspects = [entry for entry in self._suspects if entry[1].id != job.id]
             self._alone = True
         self._running[(job.watch, job.source)] = job
+        self._lanes[job.watch].running += 1
         return job
 
     def _leave(self, job: Job) -> None:
         del self._running[(job.watch, job.source)]
+        self._lanes[job.watch].running -= 1
         self._forget(job.id)
         self._alone = False
         for waiting in self._behind.pop((job.watch, job.source), []):

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.dispatch import Dispatcher
-from daemon.errors import ConvertdError, EnvironmentProblem
+from daemon.errors import ConvertdError, EnvironmentProblem, Stopped
 from daemon.logs import Log
 
 REASON = "environment"
 STALLED_AFTER_SECONDS = 120.0
 REMIND_SECONDS = 600.0
 GOOD_FOR_SECONDS = 0.5
+BAD_FOR_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Health:
         self._quiet_until = -REMIND_SECONDS
         self._announced = False
         self._last_good = -GOOD_FOR_SECONDS
+        self._last_bad = -BAD_FOR_SECONDS
         self._last_beat = monotonic()
 
     def blames_environment(self, size_bytes: int = 0) -> bool:
@@ -65,11 +67,14 @@ class Health:
         with self._probing:
             if not size_bytes and self._monotonic() - self._last_good < GOOD_FOR_SECONDS:
                 return False
+            if self._problem is not None and self._monotonic() - self._last_bad < BAD_FOR_SECONDS:
+                return True  # a probe of a server that does not answer takes long: one worker at a time is enough
             try:
                 self._probe(size_bytes)
                 self._last_good = self._monotonic()
             except EnvironmentProblem as problem:
                 self._needed_bytes = size_bytes
+                self._last_bad = self._monotonic()
                 self.fell_ill(problem)
                 return True
             return False
@@ -92,7 +97,9 @@ class Health:
             try:
                 self._probe(self._needed_bytes)
             except EnvironmentProblem as problem:
-                self._problem = problem
+                self._problem, self._last_bad = problem, self._monotonic()
+                return
+            except Stopped:
                 return
         self._problem = None
         self._needed_bytes = 0

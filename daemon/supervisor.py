@@ -90,6 +90,7 @@ class Parts:
     workers: Sequence[Worker]
     janitor: Janitor
     health: Mapping[str, Health]
+    sweeps: Mapping[str, Callable[[], None]]
     control: ControlServer
     writer_alive: Callable[[], bool]
     stop_fetching: Callable[[], None]
@@ -211,7 +212,7 @@ class Supervisor:
             self._spawn(f"worker-{number}", worker.run)
         self._spawn("janitor", parts.janitor.run)
         for name, health in parts.health.items():  # a thread each: a probe that gets no answer holds up no other
-            self._spawn(f"health-{name}", partial(self._check_health, health))
+            self._spawn(f"health-{name}", partial(self._check_health, name, health))
         self._spawn("control", parts.control.run)
         for discovery in parts.discoveries:
             self._spawn("discovery", discovery.run)
@@ -229,7 +230,9 @@ class Supervisor:
         thread.start()
         self._threads.append(thread)
 
-    def _check_health(self, health: Health) -> None:
+    def _check_health(self, name: str, health: Health) -> None:
+        if name in self._parts.sweeps:
+            self._parts.sweeps[name]()
         while not self._parts.stop_discovery.wait(HEALTH_CHECK_SECONDS):
             health.check_recovery()
 

@@ -81,6 +81,8 @@ class Worker:
             except EnvironmentProblem as problem:
                 self._health[job.watch].fell_ill(problem)
                 self._release(job)
+            except Stopped:  # while it was to be found out who is to blame
+                self._release(job)
 
     def _work(self, route: Route, job: Job) -> None:
         try:

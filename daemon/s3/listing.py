@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from daemon.errors import Kind, TransientError
 from daemon.s3.problems import translated
 
 OPERATION = "before-parse.s3.ListObjectsV2"
@@ -26,7 +27,7 @@ _OBJECT = re.compile(
 _URL_ENCODED = b"<EncodingType>url</EncodingType>"
 _ENTITY = re.compile(rb"&(?:#(\d{1,7})|#x([0-9A-Fa-f]{1,6})|(quot|apos|amp|lt|gt));")
 _NAMED = {b"quot": b'"', b"apos": b"'", b"amp": b"&", b"lt": b"<", b"gt": b">"}
-_QUOTES = ((b"&quot;", b"&quot;"), (b"&#34;", b"&#34;"), (b'"', b'"'))
+_QUOTES = (b"&quot;", b"&#34;")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +52,24 @@ def pages(client: Any, bucket: str, prefix: str, token: str | None = None, most:
     an end is only ever where the server says so. Nothing is promised of the order of keys."""
     while True:
         arguments = {"ContinuationToken": token} if token is not None else {}
-        with translated(f"listing s3://{bucket}/{prefix}"):
+        with translated(f"listing s3://{bucket}/{prefix}", right="s3:ListBucket"):
             reply = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=most, EncodingType="url", **arguments)
         page = _page(reply)
+        if page is None:
+            message = f"listing s3://{bucket}/{prefix}: the server's answer is no whole listing"
+            raise TransientError(Kind.UNREADABLE, message, "Check endpoint_url, and what lies between; then retry.")
         yield page
         if page.next_token is None:
             return
         token = page.next_token
 
 
-def _page(reply: dict[str, Any]) -> Page:
+def _page(reply: dict[str, Any]) -> Page | None:
+    """None where the reply does not say whether and where the listing goes on, which every server does: boto3 takes
+    an answer without a body for an empty one."""
     token = reply.get("NextContinuationToken") if reply.get("IsTruncated") else None
+    if "IsTruncated" not in reply or (reply["IsTruncated"] and not token):
+        return None
     if FAST in reply:
         entries, unnamed = reply[FAST]
     else:
@@ -99,10 +107,15 @@ def _objects(body: bytes) -> tuple[tuple[list[tuple[str, str, int]], int], bytes
     end += len(b"</Contents>")
     found = _OBJECT.findall(body, start, end)
     # An object without one of the three, or with them in another order, would have swallowed its successor.
-    if len(found) != body.count(b"<Contents>", start, end) or b"<!" in body:
+    if not len(found) == body.count(b"<Contents>", start, end) == body.count(b"</Contents>", start, end):
+        return None
+    if b"<!" in body or b"\r" in body:  # comments and CDATA; XML reads a bare CR as another character
         return None
     rest = body[:start] + body[end:]
-    return _entries(found, _URL_ENCODED in rest), rest
+    try:
+        return _entries(found, _URL_ENCODED in rest), rest
+    except ValueError:  # a character that there is not
+        return None
 
 
 def _entries(found: list[tuple[bytes, bytes, bytes]], encoded: bool) -> tuple[list[tuple[str, str, int]], int]:
@@ -112,7 +125,7 @@ def _entries(found: list[tuple[bytes, bytes, bytes]], encoded: bool) -> tuple[li
         if b"&" in key:
             key = _ENTITY.sub(_entity, key)
         if not encoded:
-            name: str | None = key.decode("utf-8", "replace")
+            name: str | None = _text(key)
         elif b"%" in key or b"+" in key or not key.isascii():
             name = _decoded(key)
         else:
@@ -125,23 +138,27 @@ def _entries(found: list[tuple[bytes, bytes, bytes]], encoded: bool) -> tuple[li
 
 
 def _decoded(key: bytes) -> str | None:
+    return _text(unquote_to_bytes(key.replace(b"+", b" ")))
+
+
+def _text(key: bytes) -> str | None:
     try:
-        return unquote_to_bytes(key.replace(b"+", b" ")).decode("utf-8")
+        return key.decode("utf-8")
     except UnicodeDecodeError:
         return None
 
 
 def _bare(etag: bytes) -> str:
-    for opening, closing in _QUOTES:
-        if etag.startswith(opening) and etag.endswith(closing):
-            etag = etag[len(opening) : -len(closing)]
+    for quote in _QUOTES:
+        if etag.startswith(quote) and etag.endswith(quote):
+            etag = etag[len(quote) : -len(quote)]
             break
     if b"&" in etag:
-        etag = _ENTITY.sub(_entity, etag).strip(b'"')
-    return etag.decode("utf-8", "replace")
+        etag = _ENTITY.sub(_entity, etag)
+    return etag.strip(b'"').decode("utf-8", "replace")
 
 
 def _entity(found: re.Match[bytes]) -> bytes:
     if found[3]:
         return _NAMED[found[3]]
-    return chr(int(found[1]) if found[1] else int(found[2], 16)).encode("utf-8", "replace")
+    return chr(int(found[1]) if found[1] else int(found[2], 16)).encode("utf-8")

@@ -72,7 +72,7 @@ class Bucket:
         Where the bucket keeps versions this hides the object behind a marker, whose version is returned. A server
         that knows no conditional deletion deletes whatever is there.
         """
-        with translated(f"deleting {self._url(key)}"):
+        with translated(f"deleting {self._url(key)}", right="s3:DeleteObject"):
             try:
                 reply = self._client().delete_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
             except ClientError as error:
@@ -83,12 +83,12 @@ class Bucket:
 
     def remove_marker(self, key: str, marker: str) -> None:
         """Bring back what `delete` has hidden."""
-        with translated(f"restoring {self._url(key)}"):
+        with translated(f"restoring {self._url(key)}", right="s3:DeleteObjectVersion"):
             self._client().delete_object(Bucket=self.name, Key=key, VersionId=marker)
 
     def newest_etag(self, key: str) -> str | None:
         """The etag of the newest version that is no marker, hidden or not; None where there is none."""
-        with translated(f"looking at the versions of {self._url(key)}"):
+        with translated(f"looking at the versions of {self._url(key)}", right="s3:ListBucketVersions"):
             reply = self._client().list_object_versions(Bucket=self.name, Prefix=key, MaxKeys=20)
         versions = [version for version in reply.get("Versions", ()) if version.get("Key") == key]
         return str(versions[0]["ETag"]).strip('"') if versions else None
@@ -97,7 +97,7 @@ class Bucket:
         """Copy the object, if it still has this etag, within the server. Replaces what is there."""
         source = {"Bucket": self.name, "Key": key}
         condition = {"CopySourceIfMatch": f'"{etag}"'}
-        with translated(f"copying {self._url(key)} to s3://{target}/{target_key}"):
+        with translated(f"copying {self._url(key)} to s3://{target}/{target_key}", right="s3:PutObject"):
             if size_bytes <= COPY_BYTES:
                 self._client().copy_object(Bucket=target, Key=target_key, CopySource=source, **condition)
             else:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from daemon.errors import (
@@ -23,8 +24,9 @@ from daemon.errors import (
 from daemon.model import printable
 
 GOES_ON = "convertd goes on by itself."
-BODY_ERRORS = (HTTPError, http.client.HTTPException, OSError)
-"""What reading a body raises: boto3 does not translate errors of the stream that it hands over."""
+BODY_ERRORS = (HTTPError, http.client.HTTPException, OSError, ResponseParserError)
+"""What reading a body raises: boto3 does not translate errors of the stream that it hands over, and its own for an
+answer that is no XML is not one of its errors."""
 
 _NO_KEY = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "412"}
@@ -52,10 +54,6 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.SSOError,
 )
-_HINTS = {
-    Kind.UNREADABLE: "Check that the policy allows s3:GetObject on it, and the server's log; then retry.",
-    Kind.INTERNAL: "Check that the policy allows s3:PutObject there, and the server's log; then retry.",
-}
 
 
 class CredentialsProblem(EnvironmentProblem):
@@ -63,21 +61,26 @@ class CredentialsProblem(EnvironmentProblem):
 
 
 @contextmanager
-def translated(what: str, kind: Kind = Kind.UNREADABLE, size_bytes: int = 0) -> Iterator[None]:
+def translated(
+    what: str, kind: Kind = Kind.UNREADABLE, size_bytes: int = 0, *, right: str = "s3:GetObject"
+) -> Iterator[None]:
     """Turn what boto3 raises inside into our errors.
 
-    `what` names what was to be done and to which place; `kind` is what a job fails with whose attempts all meet this.
+    `what` names what was to be done and to which place; `kind` is what a job fails with whose attempts all meet this;
+    `right` is what a policy must allow for it.
     """
     try:
         yield
     except (boto.BotoCoreError, boto.ClientError, *BODY_ERRORS) as error:
-        raise translate(error, what, kind, size_bytes) from error
+        raise translate(error, what, kind, size_bytes, right=right) from error
 
 
-def translate(error: Exception, what: str, kind: Kind, size_bytes: int = 0) -> ConvertdError:
+def translate(
+    error: Exception, what: str, kind: Kind, size_bytes: int = 0, *, right: str = "s3:GetObject"
+) -> ConvertdError:
     """The error of convertd for one of boto3's; never holds more of it than its code and its message."""
     if isinstance(error, boto.ClientError):
-        return _of_answer(error, what, kind, size_bytes)
+        return _of_answer(error, what, kind, size_bytes, right)
     if isinstance(error, _NO_CREDENTIALS):
         return CredentialsProblem(
             f"{what}: no usable credentials: {_text(error)}",
@@ -101,7 +104,7 @@ def code_of(error: boto.ClientError) -> str:
     return str(response.get("Error", {}).get("Code") or _status(error))
 
 
-def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int) -> ConvertdError:
+def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, right: str) -> ConvertdError:
     code, status = code_of(error), _status(error)
     said = f"{what}: {_said(error)}"
     if code in _NO_PLACE:
@@ -121,7 +124,8 @@ def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int) 
     if code == "InvalidObjectState":
         return DocumentError(Kind.UNREADABLE, said, "It is archived: restore it, then retry.")
     if status in (401, 403):
-        return TransientError(kind, said, _HINTS[kind], size_bytes=size_bytes)
+        hint = f"Check that the policy allows {right} there, and the server's log; then retry."
+        return TransientError(kind, said, hint, size_bytes=size_bytes)
     return TransientError(kind, said, "Check the server's log; then retry.", size_bytes=size_bytes)
 
 

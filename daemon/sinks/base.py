@@ -39,11 +39,13 @@ UNKNOWN = Origin()
 class Sink(Protocol):
     """Where the results of one watch go. Used by many threads at once.
 
-    `name_bytes` is how long a name with the longest suffix may be.
+    `name_bytes` is how long a name with the longest suffix may be; `remote` says that every call may take as long as a
+    network does.
     Errors are translated: `TransientError` for what may be this document's fault, to be judged by `probe`.
     """
 
     name_bytes: int
+    remote: bool
 
     def publish(self, name: str, files: Mapping[str, bytes], origin: Origin = UNKNOWN) -> str:
         """Put `files` (suffix → content) at `name + suffix`, in the order given, the last one as commit mark.

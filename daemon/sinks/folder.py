@@ -39,6 +39,7 @@ class FolderSink:
     """
 
     name_bytes = PATH_BYTES
+    remote = False
 
     def __init__(self, root: str, *, fault: Fault = no_fault) -> None:
         self._root = RootFolder(os.fsencode(root))

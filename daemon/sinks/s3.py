@@ -43,6 +43,8 @@ class S3Sink:
     Each publish is one of the uploads that `surroundings.uploads` counts; its requests are made one after the other.
     """
 
+    remote = True
+
     def __init__(self, place: Prefix, surroundings: Surroundings, settings: S3) -> None:
         self._place = place
         self._clients = surroundings.clients
@@ -76,7 +78,7 @@ class S3Sink:
         keys = [self._key(name) + suffix for suffix in suffixes]
         with self._uploads:
             for key in keys:
-                with translated(f"removing {self._url(key)}", Kind.INTERNAL):
+                with translated(f"removing {self._url(key)}", Kind.INTERNAL, right="s3:DeleteObject"):
                     if self._etag(key) is not None:  # else a bucket with versions would be littered with markers
                         self._fault("remove")
                         self._client().delete_object(Bucket=self._place.bucket, Key=key)
@@ -85,8 +87,9 @@ class S3Sink:
         """A bucket does not get full, so the canary's size does not matter."""
         key = f"{self._place.prefix}{CANARY}{secrets.token_hex(8)}"
         try:
-            with self._uploads, translated(f"the sink {self._place.url} cannot be written", Kind.INTERNAL):
-                client = self._client()
+            what = f"the sink {self._place.url} cannot be written"
+            with self._uploads, translated(what, Kind.INTERNAL, right="s3:PutObject and s3:DeleteObject"):
+                client = self._clients.s3(self._settings, reading=True)  # at a stop nobody waits for it
                 client.put_object(Bucket=self._place.bucket, Key=key, Body=bytes(CANARY_BYTES))
                 client.delete_object(Bucket=self._place.bucket, Key=key)
         except CredentialsProblem:
@@ -145,7 +148,7 @@ class S3Sink:
         """False where the condition does not hold."""
         about = {"ContentType": _TYPES[key[key.rindex(".") :]], "Metadata": metadata}
         try:
-            with translated(f"writing {self._url(key)}", Kind.INTERNAL, size_bytes):
+            with translated(f"writing {self._url(key)}", Kind.INTERNAL, size_bytes, right="s3:PutObject"):
                 self._fault("put")
                 try:
                     self._upload(key, content, about, condition)

@@ -198,7 +198,7 @@ class S3Source:
 
     def _probe(self) -> None:
         """List, and read a byte: a policy may allow the one and not the other."""
-        client = self._clients.s3(self._settings, reading=False)
+        client = self._clients.s3(self._settings, reading=True)  # at a stop nobody waits for it
         page = next(pages(client, self._place.bucket, self._place.prefix, most=PROBED_OBJECTS))
         refused: TransientError | None = None
         for key, _, size_bytes in page.entries:

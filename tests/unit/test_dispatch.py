@@ -420,3 +420,24 @@ def test_stop_ends_the_waiting() -> None:
     threading.Thread(target=wait, daemon=True).start()
     dispatcher.stop()
     assert ended.wait(10)
+
+
+def test_no_watch_holds_all_workers_while_there_are_others() -> None:
+    clock = Clock()
+    dispatcher = Dispatcher(["a", "b"], Table().refill, clock, clock, 100.0, running_per_watch=2)
+    dispatcher.add([job(number, watch="a", priority=9) for number in range(1, 5)])
+    first, second = take(dispatcher), take(dispatcher)
+    assert nothing_to_take(dispatcher), "two of this watch are running"
+    dispatcher.add([job(9, watch="b")])
+    assert take(dispatcher).id == 9
+    dispatcher.done(first)
+    assert take(dispatcher).id == 3
+    dispatcher.give_back(second)
+    assert take(dispatcher).id == 2
+
+
+def test_a_watch_that_is_alone_may_hold_all_workers() -> None:
+    clock = Clock()
+    dispatcher = Dispatcher(["a"], Table().refill, clock, clock, 100.0, running_per_watch=1)
+    dispatcher.add([job(1), job(2)])
+    assert [take(dispatcher).id, take(dispatcher).id] == [1, 2]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.dispatch import Dispatcher
-from daemon.errors import EnvironmentProblem
-from daemon.health import STALLED_AFTER_SECONDS, Health
+from daemon.errors import EnvironmentProblem, Stopped
+from daemon.health import BAD_FOR_SECONDS, STALLED_AFTER_SECONDS, Health
 from tests.unit.test_dispatch import job, nothing_to_take, take
 
 
@@ -112,3 +112,34 @@ def test_a_note_is_shown_and_stops_nothing() -> None:
     assert health.condition().error == "polling: no inotify watches left"
     assert take(dispatcher).id == 1
     assert lines.events == ["watch note"]
+
+
+def test_what_is_known_to_be_sick_is_not_asked_again_at_once() -> None:
+    """A server that does not answer costs each probe its time-outs: many workers must not queue for that."""
+    clock = Clock()
+    probes: list[int] = []
+
+    def probe(size_bytes: int) -> None:
+        probes.append(size_bytes)
+        raise EnvironmentProblem("it does not answer", "")
+
+    health = Health("a", probe, Dispatcher(["a"], lambda watch, limit: [], clock, clock), Lines(), clock)
+    assert health.blames_environment()
+    assert health.blames_environment()
+    assert len(probes) == 1
+    clock.now += BAD_FOR_SECONDS
+    assert health.blames_environment()
+    assert len(probes) == 2
+
+
+def test_a_stop_while_it_is_probed_is_no_illness() -> None:
+    clock, lines = Clock(), Lines()
+    answers: list[Exception] = [Stopped("stopping"), EnvironmentProblem("sick", "")]
+
+    def probe(size_bytes: int) -> None:
+        raise answers.pop()
+
+    health = Health("a", probe, Dispatcher(["a"], lambda watch, limit: [], clock, clock), lines, clock)
+    assert health.blames_environment()
+    health.check_recovery()
+    assert health.sick
