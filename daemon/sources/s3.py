@@ -191,7 +191,7 @@ class S3Source:
         except CredentialsProblem:
             self._clients.renew(self._settings)
             raise
-        except EnvironmentProblem:
+        except (EnvironmentProblem, Stopped):
             raise
         except ConvertdError as error:
             raise EnvironmentProblem(error.message, error.hint) from error
