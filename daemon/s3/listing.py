@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from daemon.errors import Kind, TransientError
-from daemon.s3.problems import translated
+from daemon.s3.problems import NO_S3, translated
 
 OPERATION = "before-parse.s3.ListObjectsV2"
 FAST = "ConvertdEntries"
@@ -56,8 +56,7 @@ def pages(client: Any, bucket: str, prefix: str, token: str | None = None, most:
             reply = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=most, EncodingType="url", **arguments)
         page = _page(reply)
         if page is None:
-            message = f"listing s3://{bucket}/{prefix}: the server's answer is no whole listing"
-            raise TransientError(Kind.UNREADABLE, message, "Check endpoint_url, and what lies between; then retry.")
+            raise TransientError(Kind.UNREADABLE, f"listing s3://{bucket}/{prefix}: the answer is no listing", NO_S3)
         yield page
         if page.next_token is None:
             return
@@ -82,7 +81,9 @@ def entries_of(reply: dict[str, Any]) -> tuple[list[tuple[str, str, int]], int]:
     encoded = reply.get("EncodingType") == "url"
     entries, unnamed = [], 0
     for item in reply.get("Contents", ()):
-        key = _decoded(item["Key"].encode()) if encoded else str(item["Key"])
+        key: str | None = item.get("Key")
+        if key is not None and encoded:
+            key = _decoded(key.encode())
         if key is None:
             unnamed += 1
         else:
@@ -106,8 +107,9 @@ def _objects(body: bytes) -> tuple[tuple[list[tuple[str, str, int]], int], bytes
         return None
     end += len(b"</Contents>")
     found = _OBJECT.findall(body, start, end)
-    # An object without one of the three, or with them in another order, would have swallowed its successor.
-    if not len(found) == body.count(b"<Contents>", start, end) == body.count(b"</Contents>", start, end):
+    # An object without one of the three, or with them in another order, would have swallowed its successor; one whose
+    # tag is written otherwise would have been passed over.
+    if not len(found) == body.count(b"<Contents>") == body.count(b"Contents>") / 2:
         return None
     if b"<!" in body or b"\r" in body:  # comments and CDATA; XML reads a bare CR as another character
         return None

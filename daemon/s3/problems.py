@@ -24,9 +24,10 @@ from daemon.errors import (
 from daemon.model import printable
 
 GOES_ON = "convertd goes on by itself."
-BODY_ERRORS = (HTTPError, http.client.HTTPException, OSError, ResponseParserError)
-"""What reading a body raises: boto3 does not translate errors of the stream that it hands over, and its own for an
-answer that is no XML is not one of its errors."""
+NO_S3 = "Check that endpoint_url is that of an S3 server, and what lies between; then retry."
+_CONNECTION = (boto.BotoCoreError, HTTPError, http.client.HTTPException, OSError)
+BODY_ERRORS = (*_CONNECTION, ResponseParserError, ValueError, TypeError, LookupError, AttributeError)
+"""What boto3 lets through: the errors of the stream that it hands over, and what its parsers make of nonsense."""
 
 _NO_KEY = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "412"}
@@ -90,6 +91,9 @@ def translate(
         return TransientError(kind, f"{what}: TLS failed: {_text(error)}", "Check endpoint_url and ca_bundle.")
     if isinstance(error, boto.ParamValidationError):
         return DocumentError(kind, f"{what}: S3 has no such name: {_text(error)}", "Rename the object.")
+    if not isinstance(error, _CONNECTION):  # its text may be all of the answer
+        said = f"{what}: the answer makes no sense ({type(error).__name__})"
+        return TransientError(kind, said, NO_S3, size_bytes=size_bytes)
     return TransientError(
         kind,
         f"{what}: the connection failed: {_text(error)}",
