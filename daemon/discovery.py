@@ -66,6 +66,10 @@ class Discovery:
         self._dispatcher.add(jobs)
         return len(jobs)
 
+    def unfinished(self, sources: list[bytes]) -> set[bytes]:
+        found = self._insist(lambda: self._jobs.unfinished(self._name, sources))
+        return set(sources) if found is None else found
+
     def _insist(self, query: Callable[[], T]) -> T | None:
         """Ask the job table, however long its disk is sick; None only at a stop."""
         while True:
@@ -95,3 +99,9 @@ class Discovery:
 
     def room(self) -> int:
         return self._dispatcher.room(self._name, self._slots)
+
+    def paused(self) -> bool:
+        return self._dispatcher.paused(self._name)
+
+    def running(self) -> set[bytes]:
+        return {job.source for job in self._dispatcher.running() if job.watch == self._name}

@@ -174,6 +174,11 @@ class Dispatcher:
             closed = self._stopped or lane.paused or lane.overflow or lane.refilling
             return 0 if closed else max(0, slots - lane.held)
 
+    def paused(self, watch: str) -> bool:
+        """Whether jobs of the watch are held back, for whatever reason."""
+        with self._changed:
+            return bool(self._lanes[watch].paused)
+
     def running(self) -> list[Job]:
         """The jobs that workers hold now."""
         with self._changed:

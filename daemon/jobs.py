@@ -98,6 +98,17 @@ class JobTable:
             seen.update(self._readers.rows(sql, (watch_id, *chunk)))
         return seen
 
+    def unfinished(self, watch: str, sources: Sequence[bytes]) -> set[bytes]:
+        """Those of these documents that have a job which is pending or processing."""
+        found: set[bytes] = set()
+        for start in range(0, len(sources), MOST_BINDINGS):
+            chunk = sources[start : start + MOST_BINDINGS]
+            marks = ", ".join("?" * len(chunk))
+            sql = f"""SELECT source FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?)
+                      AND source IN ({marks}) AND state IN ('pending', 'processing')"""
+            found.update(row[0] for row in self._readers.rows(sql, (watch, *chunk)))
+        return found
+
     def enqueue(self, watch: str, candidates: Sequence[Candidate], priority: int) -> tuple[list[Job], list[int]]:
         """Record new versions as pending jobs; returns them and the ids of pending jobs that they supersede."""
         now = self._clock()

@@ -55,6 +55,10 @@ class MemoryLedger:
             self.jobs += new
             return len(new)
 
+    def unfinished(self, sources: list[bytes]) -> set[bytes]:
+        """Its jobs end at once."""
+        return set()
+
     def sources(self) -> list[bytes]:
         with self._lock:
             return sorted(found.source for found in self.jobs)
@@ -93,6 +97,12 @@ class MemoryWatcher:
 
     def room(self) -> int:
         return 10
+
+    def paused(self) -> bool:
+        return False
+
+    def running(self) -> set[bytes]:
+        return set()
 
 
 class Watched:

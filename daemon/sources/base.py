@@ -53,6 +53,10 @@ class Ledger(Protocol):
         same paths become `superseded`."""
         ...
 
+    def unfinished(self, sources: list[bytes]) -> set[bytes]:
+        """Those of these documents that have a job which has not ended; all of them where that cannot be told."""
+        ...
+
 
 class Watcher(Protocol):
     """What a source tells the watch it belongs to. Safe to call from any thread."""
@@ -80,6 +84,14 @@ class Watcher(Protocol):
     def room(self) -> int:
         """How many more documents can be taken up now by who must not take more than can be run soon; 0 while the
         watch is paused."""
+        ...
+
+    def paused(self) -> bool:
+        """Whether the watch is paused: no job begins until that is over."""
+        ...
+
+    def running(self) -> set[bytes]:
+        """The documents whose jobs workers hold now."""
         ...
 
 

@@ -65,6 +65,7 @@ class S3Source:
         self._monotonic = monotonic
         self._downloader = Downloader(surroundings.stopping)
         self._bucket = Bucket(place.bucket, lambda: self._clients.s3(settings, reading=False))
+        self._looked_at = Bucket(place.bucket, lambda: self._clients.s3(settings, reading=True))
         self._disposer = S3Disposer(place, self._bucket, age_seconds, surroundings.fault)
         self._rechecks = Rechecks()
 
@@ -102,7 +103,8 @@ class S3Source:
         if not self._wanted.takes(source):
             return None
         try:
-            head = self._bucket.head(self._key(source))
+            with self._present():
+                head = self._looked_at.head(self._key(source))  # at a stop nobody waits for it
         except SourceVanished:
             return None
         return Candidate(source, object_version(head.etag, head.size_bytes), head.size_bytes)
