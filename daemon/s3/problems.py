@@ -44,9 +44,11 @@ _REFUSED_CREDENTIALS = {
     "InvalidClientTokenId",
     "UnrecognizedClientException",
     "AuthFailure",
+    "InvalidSignatureException",
 }
 _NO_PLACE = {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _NO_QUEUE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+_FORBIDDEN = {"AccessDenied", "AccessDeniedException"}
 _NO_CREDENTIALS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -108,6 +110,11 @@ def code_of(error: boto.ClientError) -> str:
     return str(response.get("Error", {}).get("Code") or _status(error))
 
 
+def forbids(error: ConvertdError) -> bool:
+    """Whether a translated error is a server's answer that this may not be done."""
+    return isinstance(error.__cause__, boto.ClientError) and _is_refusal(error.__cause__)
+
+
 def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, right: str) -> ConvertdError:
     code, status = code_of(error), _status(error)
     said = f"{what}: {_said(error)}"
@@ -127,10 +134,14 @@ def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, 
         return CredentialsProblem(said, f"Renew or correct the credentials of the watch; {GOES_ON}")
     if code == "InvalidObjectState":
         return DocumentError(Kind.UNREADABLE, said, "It is archived: restore it, then retry.")
-    if status in (401, 403):
+    if _is_refusal(error):
         hint = f"Check that the policy allows {right} there, and the server's log; then retry."
         return TransientError(kind, said, hint, size_bytes=size_bytes)
     return TransientError(kind, said, "Check the server's log; then retry.", size_bytes=size_bytes)
+
+
+def _is_refusal(error: boto.ClientError) -> bool:
+    return code_of(error) in _FORBIDDEN or _status(error) in (401, 403)
 
 
 def _status(error: boto.ClientError) -> int:
@@ -149,4 +160,4 @@ def _text(error: Exception) -> str:
     return printable(str(error) or type(error).__name__)[:500]
 
 
-__all__ = ["BODY_ERRORS", "CredentialsProblem", "Stopped", "code_of", "translate", "translated"]
+__all__ = ["BODY_ERRORS", "CredentialsProblem", "Stopped", "code_of", "forbids", "translate", "translated"]
