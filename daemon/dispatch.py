@@ -1,4 +1,4 @@
-"""Which job is next: pending jobs in memory, by priority and then age, without asking the database for each.
+"""Which job is next: pending jobs in memory, by priority and waiting time (model.Job.rank), without asking the database for each.
 
 A lane per watch holds at most `capacity` of its pending jobs; what is beyond stays in the job table and is fetched
 through the pending index when the lane runs low. Two jobs of one document never run at the same time, so an older
@@ -31,7 +31,7 @@ class _Lane:
     that one was left to the job table since the last refill began. `held` counts those in memory, in whatever queue,
     and those that run, but not what has been dropped and only waits to be come across."""
 
-    ready: list[tuple[int, int, Job]] = field(default_factory=list)
+    ready: list[tuple[float, int, Job]] = field(default_factory=list)
     held: int = 0
     running: int = 0
     overflow: bool = False
@@ -237,7 +237,7 @@ class Dispatcher:
             lane.overflow = lane.missed = True
         else:
             self._hold(lane, job)
-            heapq.heappush(lane.ready, (-job.priority, job.id, job))
+            heapq.heappush(lane.ready, (*job.rank, job))
 
     def _hold(self, lane: _Lane, job: Job) -> None:
         self._known[job.id] = lane
@@ -258,7 +258,7 @@ class Dispatcher:
 
     def _after_all(self, lane: _Lane, job: Job) -> bool:
         """Whether jobs that only the job table holds may come before this one."""
-        return not lane.ready or job.priority <= -lane.ready[0][0]
+        return not lane.ready or job.rank >= lane.ready[0][:2]
 
     def _next(self) -> Job | None:
         self._release_delayed()

@@ -25,14 +25,15 @@ MOST_BINDINGS = 900
 
 _JOB = """SELECT jobs.id, watches.name, jobs.source, jobs.version, jobs.size_bytes, jobs.priority, jobs.attempts,
     jobs.interruptions, jobs.discovered_at, jobs.location, documents.converted_version, documents.converted_sha256,
-    jobs.not_before, jobs.disposal
+    batches.name, jobs.submitted, jobs.not_before, jobs.disposal
 FROM jobs JOIN watches ON watches.id = jobs.watch
+LEFT JOIN batches ON batches.id = jobs.batch
 LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.source
 """
 
 
 def _job(row: Row) -> Job:
-    return Job(*row[:12])
+    return Job(*row[:13], submitted=bool(row[13]))
 
 
 class JobTable:
@@ -280,7 +281,7 @@ class JobTable:
     def due_disposals(self) -> list[tuple[Job, str]]:
         """Jobs whose source is still to be disposed of, each with 'success' or 'failure'."""
         rows = self._readers.rows(_JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
-        return [(_job(row), row[13]) for row in rows]
+        return [(_job(row), row[15]) for row in rows]
 
     def disposal_is_due(self, job: Job) -> bool:
         """Whether the disposal still stands."""
@@ -338,10 +339,10 @@ class JobTable:
         rows = self._readers.rows(
             _JOB
             + """WHERE jobs.state = 'pending' AND jobs.watch = (SELECT id FROM watches WHERE name = ?)
-                 ORDER BY jobs.priority DESC, jobs.id LIMIT ?""",
+                 ORDER BY jobs.discovered_at - 600.0 * jobs.priority, jobs.id LIMIT ?""",
             (watch, limit),
         )
-        return [(_job(row), row[12]) for row in rows]
+        return [(_job(row), row[14]) for row in rows]
 
     def retry(self, ids: Iterable[int]) -> tuple[list[Job], list[str]]:
         """Make finished jobs pending again; returns them, and a sentence for each that cannot be retried."""
@@ -356,6 +357,24 @@ class JobTable:
                 else:
                     retried.append(_job(_one(db, _JOB + "WHERE jobs.id = ?", (job_id,))))
             return retried, refused
+
+        return self._writer.call(operation)
+
+    def cancel(self, ids: Iterable[int]) -> list[Job]:
+        """End those of the jobs that are pending; returns them. What a worker has is the worker's."""
+        now = self._clock()
+
+        def operation(db: Connection) -> list[Job]:
+            cancelled = []
+            for job_id in ids:
+                row = _first(db, _JOB + "WHERE jobs.id = ? AND jobs.state = 'pending'", (job_id,))
+                if row is not None:
+                    db.execute(
+                        "UPDATE jobs SET state = 'cancelled', stage = NULL, finished_at = ? WHERE id = ?", (now, job_id)
+                    )
+                    assert db.changes() == 1
+                    cancelled.append(_job(row))
+            return cancelled
 
         return self._writer.call(operation)
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+STEP_SECONDS = 600.0
+
+
 class State(StrEnum):
     """The state of a job. The last three are final without being failures."""
 
@@ -46,7 +49,8 @@ class Job:
     `location` is where the document lies now if it is no longer at `source` (moved by a disposal), else None.
     `attempts` counts the attempts already finished. `interruptions` counts how often the daemon died while this
     job was being converted. `previous_version` and `previous_sha256` are those of the last version of the
-    document whose content is known, for sources whose version can change though the content does not.
+    document whose content is known, for sources whose version can change though the content does not. `batch` is the
+    name of the batch it belongs to; a `submitted` document was handed in by a command and has no source but `location`.
     """
 
     id: int
@@ -61,6 +65,14 @@ class Job:
     location: bytes | None = None
     previous_version: str | None = None
     previous_sha256: str | None = None
+    batch: str | None = None
+    submitted: bool = False
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """The order in which jobs are run, the lowest first: a step of priority is worth `STEP_SECONDS` of waiting, so
+        that what is less urgent is not put off for ever."""
+        return self.discovered_at - STEP_SECONDS * self.priority, self.id
 
 
 @dataclass(frozen=True, slots=True)

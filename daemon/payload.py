@@ -48,11 +48,11 @@ class Budget:
     def __init__(self, total_bytes: int) -> None:
         self._free_bytes = total_bytes
         self._changed = threading.Condition()
-        self._waiting: list[tuple[tuple[int, int], int]] = []
+        self._waiting: list[tuple[tuple[float, int], int]] = []
         self._numbered = 0
 
     @contextmanager
-    def reserved(self, size_bytes: int, order: tuple[int, int], stopped: Callable[[], bool]) -> Iterator[None]:
+    def reserved(self, size_bytes: int, order: tuple[float, int], stopped: Callable[[], bool]) -> Iterator[None]:
         """Hold so many bytes, at most the total. The lowest order goes first. Raises Stopped while waiting."""
         with self._changed:
             self._numbered += 1
@@ -92,7 +92,7 @@ class Payloads:
         self._stopped = stopped
 
     @contextmanager
-    def new(self, size_bytes: int, order: tuple[int, int]) -> Iterator[Payload]:
+    def new(self, size_bytes: int, order: tuple[float, int]) -> Iterator[Payload]:
         """Room for a document of exactly `size_bytes`, given back at the end.
 
         Waits for memory, the lowest `order` first. Raises Stopped, EnvironmentProblem where the spool's disk is full,

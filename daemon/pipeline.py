@@ -73,7 +73,7 @@ class Pipeline:
         return self._deliver(route, job, conversion, started_at)
 
     def _convert(self, source: Source, job: Job, document: Fetched) -> Conversion:
-        with self._pool.slot((-job.priority, job.id), self._stopped) as slot:
+        with self._pool.slot(job.rank, self._stopped) as slot:
             self._jobs.stage(job, Stage.CONVERT)
             try:
                 conversion = slot.convert(document.fd, source_name(job.source), self._limits.convert_seconds)

@@ -74,7 +74,7 @@ class ConverterPool:
         self._keeper.start()
 
     @contextmanager
-    def slot(self, order: tuple[int, int], stopped: Callable[[], bool]) -> Iterator[Slot]:
+    def slot(self, order: tuple[float, int], stopped: Callable[[], bool]) -> Iterator[Slot]:
         """Wait for a slot, the lowest `order` first. Raises `Stopped` soon after `stopped()` or a `kill`."""
         with self._turnstile.passed(order, lambda: self._keeper.stopping or stopped()):
             yield Slot(self._convert)

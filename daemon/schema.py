@@ -79,4 +79,42 @@ CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# Operators' switches, batches, documents that were handed in, and news for others.
+_SECOND = """
+ALTER TABLE watches ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+
+-- One row, whether dispatch is paused for all watches, those to come included.
+CREATE TABLE dispatch (paused INTEGER NOT NULL);
+INSERT INTO dispatch VALUES (0);
+
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY,
+    watch INTEGER NOT NULL REFERENCES watches (id),
+    name TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    last_added_at REAL NOT NULL,
+    completed_at REAL,
+    UNIQUE (watch, name)
+);
+CREATE INDEX batches_open ON batches (last_added_at) WHERE completed_at IS NULL;
+
+ALTER TABLE jobs ADD COLUMN batch INTEGER REFERENCES batches (id);
+-- A document that was handed in without a source: it lies in the spool, at its location.
+ALTER TABLE jobs ADD COLUMN submitted INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_by_batch ON jobs (batch, state, id) WHERE batch IS NOT NULL;
+
+-- Waiting counts: a step of priority is worth ten minutes of it (model.Job.rank).
+DROP INDEX jobs_pending;
+CREATE INDEX jobs_pending ON jobs (watch, discovered_at - 600.0 * priority, id) WHERE state = 'pending';
+
+-- What others are to be told, each until it was delivered.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    payload TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    command_due INTEGER NOT NULL,
+    webhook_due INTEGER NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)

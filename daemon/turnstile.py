@@ -15,7 +15,7 @@ LOOK_SECONDS = 0.25
 
 @dataclass(order=True)
 class _Ticket:
-    order: tuple[int, int]
+    order: tuple[float, int]
     number: int
     changed: threading.Event = field(default_factory=threading.Event, compare=False)
     admitted: bool = field(default=False, compare=False)
@@ -31,7 +31,7 @@ class Turnstile:
         self._numbered = 0
 
     @contextmanager
-    def passed(self, order: tuple[int, int], stopped: Callable[[], bool]) -> Iterator[None]:
+    def passed(self, order: tuple[float, int], stopped: Callable[[], bool]) -> Iterator[None]:
         """Be inside for the duration of the context. Raises `Stopped` while waiting, at most 0.25 s late."""
         ticket = self._draw(order)
         try:
@@ -58,7 +58,7 @@ class Turnstile:
             for ticket in self._waiting:
                 ticket.changed.set()
 
-    def _draw(self, order: tuple[int, int]) -> _Ticket:
+    def _draw(self, order: tuple[float, int]) -> _Ticket:
         with self._lock:
             self._numbered += 1
             ticket = _Ticket(order, self._numbered)

@@ -126,7 +126,7 @@ class S3Source:
     def fetch(self, job: Job) -> Iterator[Fetched]:
         with self._present():
             bucket, key, etag = self._version_to_fetch(job)
-        with self._payloads.new(job.size_bytes, (-job.priority, job.id)) as payload:
+        with self._payloads.new(job.size_bytes, job.rank) as payload:
             client = self._clients.s3(self._settings, reading=True)
             with self._present():
                 self._downloader.fill(client, payload.fd, bucket, key, etag, job.size_bytes)

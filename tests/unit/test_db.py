@@ -146,9 +146,9 @@ def test_an_older_table_is_migrated_and_its_backup_opens(path: str, monkeypatch:
     writer.close()
     with reader(path) as db:
         assert list(db.execute("SELECT name, note FROM watches")) == [("kept", None)]
-    with reader(f"{path}.v1.bak") as db:
+    with reader(f"{path}.v{len(MIGRATIONS)}.bak") as db:
         assert list(db.execute("SELECT name FROM watches")) == [("kept",)]
-        assert db.pragma("user_version") == 1
+        assert db.pragma("user_version") == len(MIGRATIONS)
 
 
 def test_a_failed_migration_leaves_the_old_table(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_a_failed_migration_leaves_the_old_table(path: str, monkeypatch: pytest.
     writer = Writer(path)
     writer.close()
     with reader(path) as db:
-        assert db.pragma("user_version") == 1
+        assert db.pragma("user_version") == len(MIGRATIONS)
 
 
 def test_a_damaged_table_is_named(path: str) -> None:

@@ -307,7 +307,9 @@ def test_prune_keeps_recent_open_and_undisposed_jobs(jobs: JobTable) -> None:
 
 def test_the_hot_queries_use_their_indexes(jobs: JobTable, database: str) -> None:
     plans = {
-        "SELECT * FROM jobs WHERE state = 'pending' AND watch = 1 ORDER BY priority DESC, id LIMIT 9": "jobs_pending",
+        "SELECT * FROM jobs WHERE state = 'pending' AND watch = 1 "
+        "ORDER BY discovered_at - 600.0 * priority, id LIMIT 9": "jobs_pending",
+        "SELECT id FROM jobs WHERE batch = 1 AND state = 'failed' ORDER BY id": "jobs_by_batch",
         "SELECT id FROM jobs WHERE state = 'failed' AND watch = 1 ORDER BY id DESC LIMIT 9": "jobs_by_state",
         "SELECT id FROM jobs WHERE watch = 1 ORDER BY id DESC LIMIT 9": "jobs_by_watch",
         "SELECT id FROM jobs WHERE disposal IS NOT NULL ORDER BY id": "jobs_disposal",
