@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from daemon import config as configuration
 from daemon import sinks, sources
+from daemon.cancellations import Cancellations
 from daemon.config import Config, Watch, check_engines, check_languages
 from daemon.control import ControlServer
 from daemon.converters import REGISTRY, ROUTES
@@ -24,18 +26,21 @@ from daemon.faults import Fault, no_fault
 from daemon.files import ignore_lease_breaks
 from daemon.health import Health
 from daemon.jobs import JobTable
+from daemon.live import Live
 from daemon.logs import Log
 from daemon.model import Disposal
 from daemon.operations import Operations
 from daemon.payload import Payloads
-from daemon.pipeline import Pipeline, Route
+from daemon.pipeline import Pipeline, Policy, Route
 from daemon.pool import ChildSettings, ConverterPool
+from daemon.reload import Reload
+from daemon.roster import Post, Roster
 from daemon.s3.clients import Clients
-from daemon.sinks.base import Sink
 from daemon.sinks.base import Surroundings as SinkSurroundings
 from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.statedir import StateDir
-from daemon.supervisor import Parts, Supervisor, Tally
+from daemon.supervisor import Parts, Stops, Supervisor, Tally
+from daemon.switches import Switches
 from daemon.worker import Worker
 
 LOCK_WAIT_SECONDS = 5.0
@@ -86,111 +91,118 @@ def running(config: Config, log: Log, *, once: bool, fault: Fault = no_fault) ->
 def _assemble(
     config: Config, state: StateDir, writer: Writer, pool: ConverterPool, log: Log, *, once: bool, fault: Fault
 ) -> Supervisor:
-    _make_missing_folders(config)
     _sweep_spool(state.spool)
     jobs = JobTable(writer, Readers(state.database))
+    switches = Switches(writer, Readers(state.database))
     interrupted = jobs.recover()
     if interrupted:
         log.warning("recovered", interrupted_jobs=interrupted)
-    stop_discovery, stop_slots, halt = threading.Event(), threading.Event(), threading.Event()
+    stops = Stops()
     workers = 2 * config.workers + SPARE_WORKERS
     clients = Clients(workers + DOWNLOAD_THREADS)
-    routes = _routes(config, state, clients, stop_slots, fault)
-    for watch in config.watches:
-        jobs.register(watch.name, watch.source, watch.sink)
-    by_name = {name: route.source for name, route in routes.items()}
+    policy = Policy(config.limits, config.retry)
     tally = Tally(time.monotonic)
-    longest_delay_seconds = 1.2 * max(config.retry.backoff_seconds, default=0.0)
     dispatcher = Dispatcher(
-        routes,
+        (),
         jobs.pending,
         time.time,
         time.monotonic,
-        longest_delay_seconds,
+        1.2 * max(config.retry.backoff_seconds, default=0.0),
         running_per_watch=workers - SPARE_WORKERS // 2,
     )
-    health = {name: Health(name, _probe(route, state), dispatcher, log) for name, route in routes.items()}
-    sweeps = {name: partial(_sweep, route.sink, health[name]) for name, route in routes.items()}
-    for name in [name for name, route in routes.items() if not route.sink.remote]:
-        sweeps.pop(name)()  # before anything is published; what a network is asked for must not hold up the start
-    janitor = Janitor(by_name, jobs, log, lambda name, text: health[name].note(text), tally.note_change)
+    builder = Builder(config, state, clients, jobs, dispatcher, stops, log, fault)
+    roster = Roster(builder.post, jobs, dispatcher, switches)
+    roster.serve(config.watches)
+    janitor = Janitor(roster.sources, jobs, log, lambda name, text: roster.health[name].note(text), tally.note_change)
     for job, reason in jobs.due_disposals():
-        if job.watch in routes:
-            janitor.add(job, _disposal(routes[job.watch].watch, reason))
-    pipeline = Pipeline(jobs, pool, config.limits, stop_slots.is_set, time.time)
+        if roster.serves(job.watch):
+            janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
+    cancellations = Cancellations(pool.interrupt)
+    pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time)
     worker = Worker(
-        routes,
-        health,
+        roster.routes,
+        roster.health,
         jobs,
         dispatcher,
         pipeline,
         janitor,
-        config.retry,
+        policy,
         _retry_command(config),
         tally.add,
-        halt,
+        stops.halt,
         log,
         time.time,
     )
     supervisor: Supervisor
-    operations = Operations(state.database, jobs, by_name, dispatcher.add, janitor.held)
+    operations = Operations(
+        state.database, jobs, switches, roster.served, Live(dispatcher, janitor, roster, cancellations)
+    )
     control = ControlServer(
         state.socket,
-        {
-            "status": lambda request: supervisor.status() | {"pid": os.getpid()},
-            "retry": operations.retry,
-            "prune": operations.prune,
-        },
+        {"status": lambda request: supervisor.status() | {"pid": os.getpid()}, **operations.handlers()},
     )
     parts = Parts(
         dispatcher=dispatcher,
         jobs=jobs,
         pool=pool,
-        discoveries=[
-            Discovery(routes[name], jobs, dispatcher, health[name], stop_discovery, 2 * config.workers)
-            for name in routes
-        ],
+        roster=roster,
         workers=[worker] * workers,
         janitor=janitor,
-        health=health,
-        sweeps=sweeps,
         control=control,
         writer_alive=writer.alive,
         stop_fetching=clients.stop,
-        stop_discovery=stop_discovery,
-        stop_slots=stop_slots,
-        halt=halt,
+        stops=stops,
+        reload=Reload(config, policy, roster, log, partial(configuration.load, checks=[installed])),
     )
     supervisor = Supervisor(parts, tally, log, once=once)
     return supervisor
 
 
-def _routes(
-    config: Config, state: StateDir, clients: Clients, stopping: threading.Event, fault: Fault
-) -> dict[str, Route]:
-    limits = config.limits
-    payloads = Payloads(state.spool, limits.in_flight_bytes, limits.spool_above_bytes, stopping.is_set)
-    source = SourceSurroundings(payloads, clients, stopping, fault)
-    sink = SinkSurroundings(clients, threading.BoundedSemaphore(config.uploads_concurrency), fault)
-    return {
-        watch.name: Route(watch, sources.build(watch, source), sinks.build(watch, sink)) for watch in config.watches
-    }
+class Builder:
+    """Makes what serves a watch."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: StateDir,
+        clients: Clients,
+        jobs: JobTable,
+        dispatcher: Dispatcher,
+        stops: Stops,
+        log: Log,
+        fault: Fault,
+    ) -> None:
+        limits = config.limits
+        payloads = Payloads(state.spool, limits.in_flight_bytes, limits.spool_above_bytes, stops.slots.is_set)
+        self._source = SourceSurroundings(payloads, clients, stops.slots, fault)
+        self._sink = SinkSurroundings(clients, threading.BoundedSemaphore(config.uploads_concurrency), fault)
+        self._slots = 2 * config.workers
+        self._state = state
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._log = log
+
+    def post(self, watch: Watch) -> Post:
+        """The objects that serve this watch, no thread begun yet."""
+        _make_missing_folders(watch)
+        route = Route(watch, sources.build(watch, self._source), sinks.build(watch, self._sink))
+        health = Health(watch.name, _probe(route, self._state), self._dispatcher, self._log)
+        stop = threading.Event()
+        discovery = Discovery(route, self._jobs, self._dispatcher, health, stop, self._slots)
+        post = Post(route, health, discovery, stop)
+        if (
+            not route.sink.remote
+        ):  # a network could hold up the start; it is swept once the watch is served
+            post.sweep()
+        return post
 
 
-def _make_missing_folders(config: Config) -> None:
+def _make_missing_folders(watch: Watch) -> None:
     """At start a folder that is missing beside an existing parent is made; one that vanishes later is a sick disk."""
-    for watch in config.watches:
-        for folder in (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target):
-            if os.path.isabs(folder) and os.path.isdir(os.path.dirname(folder)):
-                with suppress(OSError):
-                    os.mkdir(folder)
-
-
-def _sweep(sink: Sink, health: Health) -> None:
-    try:
-        sink.sweep()
-    except EnvironmentProblem as problem:
-        health.fell_ill(problem)
+    for folder in (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target):
+        if os.path.isabs(folder) and os.path.isdir(os.path.dirname(folder)):
+            with suppress(OSError):
+                os.mkdir(folder)
 
 
 def _sweep_spool(spool: str) -> None:

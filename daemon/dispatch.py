@@ -1,4 +1,4 @@
-"""Which job is next: pending jobs in memory, by priority and waiting time (model.Job.rank), without asking the database for each.
+"""Which job is next: pending jobs in memory, by rank (model.Job.rank), without asking the database for each.
 
 A lane per watch holds at most `capacity` of its pending jobs; what is beyond stays in the job table and is fetched
 through the pending index when the lane runs low. Two jobs of one document never run at the same time, so an older
@@ -66,7 +66,7 @@ class Dispatcher:
         self._clock = clock
         self._monotonic = monotonic
         self._capacity = capacity
-        self._running_per_watch = running_per_watch if len(self._lanes) > 1 else None
+        self._running_per_watch = running_per_watch
         self._changed = threading.Condition()
         self._delayed: list[tuple[float, int, Job]] = []
         self._suspects: list[tuple[float, Job]] = []
@@ -78,6 +78,17 @@ class Dispatcher:
         self._alone = False
         self._suspects_held = True
         self._stopped = False
+
+    def has(self, watch: str) -> bool:
+        """Whether there is a lane for the watch."""
+        with self._changed:
+            return watch in self._lanes
+
+    def open(self, watch: str) -> None:
+        """Make a lane for a new watch, and load it from the job table with the next `take`."""
+        with self._changed:
+            self._lanes[watch] = _Lane(overflow=True)
+            self._changed.notify_all()
 
     def add(self, jobs: Iterable[Job], not_before: float = 0.0) -> None:
         """Queue jobs that are pending in the job table."""
@@ -98,7 +109,9 @@ class Dispatcher:
 
     def fill(self) -> None:
         """Load every lane from the job table, as at start."""
-        for watch, lane in self._lanes.items():
+        with self._changed:
+            lanes = list(self._lanes.items())
+        for watch, lane in lanes:
             self._fill(watch, lane)
 
     def take(self) -> Job | None:
@@ -289,7 +302,8 @@ class Dispatcher:
             self._behind.setdefault((job.watch, job.source), []).append(job)
 
     def _may_run(self, lane: _Lane) -> bool:
-        return not lane.paused and (self._running_per_watch is None or lane.running < self._running_per_watch)
+        alone = self._running_per_watch is None or len(self._lanes) == 1
+        return not lane.paused and (alone or lane.running < (self._running_per_watch or 0))
 
     def _discard_dropped(self, lane: _Lane) -> None:
         while lane.ready and lane.ready[0][1] in self._dropped:

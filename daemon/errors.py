@@ -120,6 +120,12 @@ class Stopped(ConvertdError):
     disposition = Disposition.TRANSIENT
 
 
+class Cancelled(ConvertdError):
+    """An operator has called the job off."""
+
+    disposition = Disposition.PERMANENT
+
+
 class FatalError(ConvertdError):
     """The process cannot go on; nothing is lost, a restart recovers."""
 

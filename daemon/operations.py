@@ -3,56 +3,127 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any
+from typing import Any, Protocol
 
+from daemon import queries
 from daemon.db import reader
-from daemon.errors import ConvertdError
+from daemon.errors import ConvertdError, UsageError
 from daemon.jobs import JobTable
 from daemon.model import Job
-from daemon.queries import failed_ids
 from daemon.sources.base import Source
+from daemon.switches import Switches
 
 CHUNK = 500
+MOST_JOBS = 100_000
+
+
+class Running(Protocol):
+    """The side of a running daemon that must hear of changes; `Down` where there is none."""
+
+    def retried(self, jobs: list[Job]) -> None:
+        """These have become pending."""
+        ...
+
+    def cancelled(self, jobs: list[Job]) -> None:
+        """These are no longer pending."""
+        ...
+
+    def interrupt(self, job_id: int) -> bool:
+        """End what is being done for this job; False where nothing is."""
+        ...
+
+    def switched(self) -> None:
+        """Pauses have changed in the job table."""
+        ...
+
+    def disposals_held(self) -> AbstractContextManager[None]:
+        """While this lasts nothing is disposed of."""
+        ...
+
+
+class Down:
+    """No daemon is running."""
+
+    def retried(self, jobs: list[Job]) -> None:
+        pass
+
+    def cancelled(self, jobs: list[Job]) -> None:
+        pass
+
+    def interrupt(self, job_id: int) -> bool:
+        return False
+
+    def switched(self) -> None:
+        pass
+
+    def disposals_held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Operations:
-    """Carries out `retry` and `prune`.
+    """Carries out what commands ask for; each method takes a request and gives the answer, both as of JSON.
 
-    `retried` is told of jobs that have become pending; `disposals_held` keeps the janitor from acting on jobs whose
-    disposals are being called off.
+    `served` gives the sources of the watches that are configured. All may be called from any thread.
     """
 
     def __init__(
         self,
         database: str,
         jobs: JobTable,
-        sources: Mapping[str, Source],
-        retried: Callable[[list[Job]], None] = lambda jobs: None,
-        disposals_held: Callable[[], AbstractContextManager[None]] = nullcontext,
+        switches: Switches,
+        served: Callable[[], Mapping[str, Source]],
+        running: Running,
     ) -> None:
         self._database = database
         self._jobs = jobs
-        self._sources = sources
-        self._retried = retried
-        self._disposals_held = disposals_held
+        self._switches = switches
+        self._served = served
+        self._running = running
+
+    def handlers(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+        """The operations by the names that commands know them by."""
+        return {
+            "retry": self.retry,
+            "cancel": self.cancel,
+            "pause": self.pause,
+            "resume": self.resume,
+            "prune": self.prune,
+        }
 
     def retry(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`ids`, or `failed` with an optional `watch`: make those jobs pending again."""
-        ids = [int(job_id) for job_id in request.get("ids", [])]
-        if request.get("failed"):
-            with reader(self._database) as db:
-                ids += failed_ids(db, request.get("watch"))
+        """`ids`, or `failed` or `engine` (`below` a version), of a `watch` or of all: make those pending again."""
+        ids = self._wanted(request)
+        served = self._served()
         count, parked, refused = 0, 0, []
         for start in range(0, len(ids), CHUNK):
-            with self._disposals_held():
+            with self._running.disposals_held():
                 jobs, reasons = self._jobs.retry(ids[start : start + CHUNK])
-            self._retried(jobs)
+            self._running.retried(jobs)
             count += len(jobs)
-            parked += sum(job.watch not in self._sources for job in jobs)
+            parked += sum(job.watch not in served for job in jobs)
             refused += reasons
         return {"retried": count, "parked": parked, "refused": refused}
+
+    def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`ids`: end jobs that are pending or being converted."""
+        ids = _ids(request)
+        interrupted = [job_id for job_id in ids if self._running.interrupt(job_id)]
+        ended = self._jobs.cancel(job_id for job_id in ids if job_id not in interrupted)
+        self._running.cancelled(ended)
+        done = {*interrupted, *(job.id for job in ended)}
+        return {"cancelled": len(done), "refused": [self._why_not(job_id) for job_id in ids if job_id not in done]}
+
+    def pause(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`watch`, None for all: stop dispatch."""
+        self._switches.pause(request.get("watch"))
+        return self._switched()
+
+    def resume(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`watch`, None for all: go on with dispatch."""
+        self._switches.resume(request.get("watch"))
+        return self._switched()
 
     def prune(self, request: dict[str, Any]) -> dict[str, Any]:
         """`older_than_seconds`, `keep_failed`: drop finished jobs, and documents whose source is gone."""
@@ -63,8 +134,29 @@ class Operations:
             jobs += dropped
             if not after:
                 break
-        documents = sum(self._forget_gone(watch, source) for watch, source in self._sources.items())
+        documents = sum(self._forget_gone(watch, source) for watch, source in self._served().items())
         return {"jobs": jobs, "documents": documents}
+
+    def _wanted(self, request: dict[str, Any]) -> list[int]:
+        ids = _ids(request)
+        with reader(self._database) as db:
+            if request.get("failed"):
+                ids += queries.failed_ids(db, request.get("watch"))
+            if request.get("engine"):
+                ids += queries.ids_by_engine(db, request["engine"], request.get("below"), request.get("watch"))
+        return ids
+
+    def _why_not(self, job_id: int) -> str:
+        with reader(self._database) as db:
+            job = queries.job(db, job_id)
+        if job is None:
+            return f"job {job_id} does not exist (see: convertd jobs)"
+        return f"job {job_id} is {job['stage'] or job['state']}: nothing to cancel"
+
+    def _switched(self) -> dict[str, Any]:
+        self._running.switched()
+        paused = self._switches.paused()
+        return {"all": paused.all, "watches": sorted(paused.watches)}
 
     def _forget_gone(self, watch: str, source: Source) -> int:
         """Forget documents that are gone. Where the source cannot be read, everything is kept."""
@@ -77,3 +169,11 @@ class Operations:
                 self._jobs.forget(watch, gone)
                 forgotten += len(gone)
         return forgotten
+
+
+def _ids(request: dict[str, Any]) -> list[int]:
+    ids: Iterable[Any] = request.get("ids", [])
+    found = [int(job_id) for job_id in ids]
+    if len(found) > MOST_JOBS:
+        raise UsageError(f"more than {MOST_JOBS:,} jobs at once", "Name fewer, or use --failed.")
+    return found

@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from daemon.config import Limits, Watch
-from daemon.errors import DocumentError, Kind
+from daemon.cancellations import Cancellations
+from daemon.config import Limits, Retry, Watch
+from daemon.errors import Cancelled, DocumentError, Kind, Stopped
 from daemon.jobs import JobTable
 from daemon.model import Conversion, Job, Stage, State
 from daemon.naming import output_name
@@ -33,6 +34,14 @@ class Route:
     sink: Sink
 
 
+@dataclass
+class Policy:
+    """What of the configuration holds for every job, and may be changed while they run."""
+
+    limits: Limits
+    retry: Retry
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a job went through: COMPLETED with its conversion and output, or SUPERSEDED, or FOLDED (state None)
@@ -50,18 +59,33 @@ class Pipeline:
         self,
         jobs: JobTable,
         pool: ConverterPool,
-        limits: Limits,
+        policy: Policy,
+        cancellations: Cancellations,
         stopped: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._jobs = jobs
         self._pool = pool
-        self._limits = limits
+        self._policy = policy
+        self._cancellations = cancellations
         self._stopped = stopped
         self._clock = clock
 
     def run(self, route: Route, job: Job) -> Outcome:
-        """Take one job through. Its results are durable on return; its state is not yet recorded."""
+        """Take one job through. Its results are durable on return; its state is not yet recorded.
+
+        Raises Cancelled where an operator has called it off.
+        """
+        try:
+            return self._run(route, job)
+        except Stopped:
+            if self._cancellations.wanted(job.id):
+                raise Cancelled("an operator has cancelled it") from None
+            raise
+        finally:
+            self._cancellations.forget(job.id)
+
+    def _run(self, route: Route, job: Job) -> Outcome:
         started_at = self._clock()
         self._refuse_too_large(job)
         with route.source.fetch(job) as document:
@@ -70,13 +94,15 @@ class Pipeline:
             conversion = self._convert(route.source, job, document)
         if not self._jobs.is_current(job):
             return Outcome(State.SUPERSEDED)
+        if not self._cancellations.begin_delivery(job.id):
+            raise Cancelled("an operator has cancelled it")
         return self._deliver(route, job, conversion, started_at)
 
     def _convert(self, source: Source, job: Job, document: Fetched) -> Conversion:
-        with self._pool.slot(job.rank, self._stopped) as slot:
+        with self._pool.slot(job.rank, lambda: self._stopped() or self._cancellations.wanted(job.id)) as slot:
             self._jobs.stage(job, Stage.CONVERT)
             try:
-                conversion = slot.convert(document.fd, source_name(job.source), self._limits.convert_seconds)
+                conversion = slot.convert(document.fd, source_name(job.source), self._policy.limits.convert_seconds)
             except DocumentError:
                 source.verify(job, document)  # a document that changed under the converter's hands is not to blame
                 raise
@@ -93,10 +119,10 @@ class Pipeline:
         return Outcome(State.COMPLETED, conversion, output)
 
     def _refuse_too_large(self, job: Job) -> None:
-        if job.size_bytes > self._limits.file_size_bytes:
+        allowed = self._policy.limits.file_size_bytes
+        if job.size_bytes > allowed:
             raise DocumentError(
-                Kind.TOO_LARGE,
-                f"the document has {job.size_bytes:,} bytes; limits.file_size allows {self._limits.file_size_bytes:,}",
+                Kind.TOO_LARGE, f"the document has {job.size_bytes:,} bytes; limits.file_size allows {allowed:,}"
             )
 
     def _same_content(self, source: Source, job: Job, document: Fetched) -> bool:

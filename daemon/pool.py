@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from daemon.converters import wire
 from daemon.converters.base import Options
@@ -21,6 +22,7 @@ ATTEMPTS = 3
 """How many children a document is given, at most one of which has served others before."""
 THREADS_LEFT = 4
 """How many threads documents may leave behind in a child."""
+CANCELLED = "cancelled"
 SPOILT = frozenset({Kind.CRASHED, Kind.OUT_OF_MEMORY})
 """What an earlier document may be the cause of, by the threads and the memory that it left behind."""
 
@@ -67,7 +69,7 @@ class ConverterPool:
         self._keeper = Keeper(told, size, on_event)
         self._turnstile = Turnstile(size)
         self._lock = threading.Lock()
-        self._work: dict[ChildProcess, tuple[str, float]] = {}  # the document and since when
+        self._work: dict[ChildProcess, tuple[str, float, int]] = {}  # the document, since when, for which job
 
     def start(self) -> None:
         """Start the children; returns at once."""
@@ -75,9 +77,21 @@ class ConverterPool:
 
     @contextmanager
     def slot(self, order: tuple[float, int], stopped: Callable[[], bool]) -> Iterator[Slot]:
-        """Wait for a slot, the lowest `order` first. Raises `Stopped` soon after `stopped()` or a `kill`."""
+        """Wait for a slot, the lowest `order` first; its second part is the job's number.
+
+        Raises `Stopped` soon after `stopped()` or a `kill`; so does a conversion that was interrupted because of it.
+        """
         with self._turnstile.passed(order, lambda: self._keeper.stopping or stopped()):
-            yield Slot(self._convert)
+            yield Slot(partial(self._convert, order[1], lambda: self._keeper.stopping or stopped()))
+
+    def interrupt(self, job_id: int) -> None:
+        """End the child that converts for this job, if there is one; have those that wait look whether to go on."""
+        with self._lock:
+            children = [child for child, (_, _, number) in self._work.items() if number == job_id]
+        for child in children:
+            child.unfit = CANCELLED
+            child.kill()
+        self._turnstile.wake()
 
     def kill(self) -> None:
         """End all children at once, and for good; conversions under way raise `Stopped`. Does not wait."""
@@ -97,36 +111,41 @@ class ConverterPool:
         children = []
         for state, members in self._keeper.children().items():
             for child in members:
-                name, since = work.get(child, ("", now))
+                name, since, job_id = work.get(child, ("", now, 0))
                 children.append(
                     {
                         "pid": child.pid,
                         "state": state,
                         "documents": child.documents,
+                        "job": job_id or None,
                         "name": display(os.fsencode(name)) or None,
                         "busy_seconds": round(now - since, 3),
                     }
                 )
         return {"children": children, "restarts": self._keeper.restarts}
 
-    def _convert(self, fd: int, name: str, timeout_seconds: float) -> Conversion:
+    def _convert(
+        self, job_id: int, stopped: Callable[[], bool], fd: int, name: str, timeout_seconds: float
+    ) -> Conversion:
         fresh = False
         for _ in range(ATTEMPTS):
             child = self._keeper.take(fresh=fresh)
             served = child.documents > 0
             with self._lock:
-                self._work[child] = (name, time.monotonic())
+                self._work[child] = (name, time.monotonic(), job_id)
             try:
                 return child.convert(fd, name, timeout_seconds)
-            except ChildGone:
+            except ChildGone as error:
+                if stopped():
+                    raise Stopped("the conversion was stopped") from error
                 child.unfit = child.unfit or "died while idle"
             except DocumentError as error:
-                if self._keeper.stopping:
+                if stopped():
                     raise Stopped("the conversion was stopped") from error
                 if not served or error.kind not in SPOILT:
                     raise
             except Exception as error:
-                if self._keeper.stopping:
+                if stopped():
                     raise Stopped("the conversion was stopped") from error
                 raise
             except BaseException:
@@ -144,7 +163,7 @@ class ConverterPool:
         if not reason and self._served_long(child):
             child.unfit = "long service"
         self._keeper.give_back(child)
-        if reason and not self._keeper.stopping:
+        if reason and reason != CANCELLED and not self._keeper.stopping:
             self._on_event("converter replaced", {"pid": child.pid, "reason": reason})
 
     def _served_long(self, child: ChildProcess) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from daemon.db import Connection, Row
@@ -78,6 +79,20 @@ def failed_ids(db: Connection, watch: str | None) -> list[int]:
              SELECT 1 FROM jobs AS newer
              WHERE newer.watch = jobs.watch AND newer.source = jobs.source AND newer.id > jobs.id)"""
     return [row[0] for (watch_id,) in _watch_ids(db, watch) for row in db.execute(sql, (watch_id,))]
+
+
+def ids_by_engine(db: Connection, engine: str, below: str | None, watch: str | None) -> list[int]:
+    """The newest jobs of documents that this engine has made, of a version lower than `below` if one is given."""
+    sql = """SELECT id, engine_version FROM jobs WHERE state = 'completed' AND watch = ? AND engine = ? AND NOT EXISTS (
+             SELECT 1 FROM jobs AS newer
+             WHERE newer.watch = jobs.watch AND newer.source = jobs.source AND newer.id > jobs.id)"""
+    found = [row for (watch_id,) in _watch_ids(db, watch) for row in db.execute(sql, (watch_id, engine))]
+    return [job_id for job_id, version in found if below is None or _order(version) < _order(below)]
+
+
+def _order(version: str | None) -> list[tuple[int, str]]:
+    """Versions in the order in which they follow one another: 1.9 before 1.10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|[a-z]+", version or "")]
 
 
 def _watch_ids(db: Connection, watch: str | None) -> list[Row]:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from daemon import __version__
 from daemon.control import ControlServer
-from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
 from daemon.disposal import Janitor
 from daemon.errors import ConvertdError, FatalError
-from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.logs import Log
 from daemon.model import State
 from daemon.pool import ConverterPool
+from daemon.roster import Change, Post, Roster
 from daemon.worker import Worker
 
 DRAIN_SECONDS = 25.0
@@ -80,23 +79,29 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Stops:
+    """The steps of a stop: `slots` gives up what is being fetched or waits for a converter, `halt` also the waiting for
+    a sick disk."""
+
+    slots: threading.Event = field(default_factory=threading.Event)
+    halt: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
 class Parts:
     """Everything that the supervisor keeps going; put together by `daemon.app`."""
 
     dispatcher: Dispatcher
     jobs: JobTable
     pool: ConverterPool
-    discoveries: Sequence[Discovery]
+    roster: Roster
     workers: Sequence[Worker]
     janitor: Janitor
-    health: Mapping[str, Health]
-    sweeps: Mapping[str, Callable[[], None]]
     control: ControlServer
     writer_alive: Callable[[], bool]
     stop_fetching: Callable[[], None]
-    stop_discovery: threading.Event
-    stop_slots: threading.Event
-    halt: threading.Event
+    stops: Stops
+    reload: Callable[[], Change | None]
 
 
 class Drain:
@@ -120,14 +125,14 @@ class Drain:
         if self._progress != progress:
             self._progress = progress
             self._sick_since = self._idle_since = None
-        if any(health.sick for health in self._parts.health.values()):
+        if any(post.health.sick for post in self._parts.roster.posts()):
             self._sick_since = self._sick_since or now
         if self._sick_since is not None and now - self._sick_since > ONCE_SICK_SECONDS:
             self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
             return 1
         # The order of the questions matters: a file leaves discovery after it is queued, and the queue after it is
         # due for disposal.
-        left = [discovery.left for discovery in self._parts.discoveries]
+        left = [post.discovery.left for post in self._parts.roster.posts()]
         if None in left or not self._parts.dispatcher.idle():
             self._idle_since = None
             return None
@@ -158,6 +163,7 @@ class Supervisor:
         self._stops = 0
         self._hang_ups = 0
         self._threads: list[threading.Thread] = []
+        self._posted: dict[int, list[threading.Thread]] = {}
         self._crash: BaseException | None = None
 
     def stop(self) -> None:
@@ -172,7 +178,7 @@ class Supervisor:
         """Run to the end; returns the exit code. `tick` is called a few times a second from this thread."""
         try:
             self._start()
-            self._log.info("started", version=__version__, watches=len(self._parts.health))
+            self._log.info("started", version=__version__, watches=len(self._parts.roster.posts()))
             exit_code = self._watch_over(tick)
         except ConvertdError:
             self._parts.pool.kill()
@@ -184,9 +190,9 @@ class Supervisor:
     def status(self) -> dict[str, Any]:
         """The live part of `convertd status`."""
         watches = {}
-        for name, health in self._parts.health.items():
-            condition = health.condition()
-            watches[name] = {"state": condition.state, "error": condition.error}
+        for post in self._parts.roster.posts():
+            condition = post.health.condition()
+            watches[post.route.watch.name] = {"state": condition.state, "error": condition.error}
         return {
             "version": __version__,
             "uptime_seconds": round(self._tally.uptime_seconds, 3),
@@ -211,13 +217,13 @@ class Supervisor:
         for number, worker in enumerate(parts.workers):
             self._spawn(f"worker-{number}", worker.run)
         self._spawn("janitor", parts.janitor.run)
-        for name, health in parts.health.items():  # a thread each: a probe that gets no answer holds up no other
-            self._spawn(f"health-{name}", partial(self._check_health, name, health))
         self._spawn("control", parts.control.run)
-        for discovery in parts.discoveries:
-            self._spawn("discovery", discovery.run)
+        for post in parts.roster.posts():
+            self._begin(post)
 
-    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+    def _spawn(self, name: str, work: Callable[[], None], until: threading.Event | None = None) -> threading.Thread:
+        """Begin a thread that is to last until the stop, or until this event."""
+
         def body() -> None:
             try:
                 work()
@@ -225,16 +231,37 @@ class Supervisor:
                 self._crash = self._crash or error
                 self._log.error("thread died", thread=name, error=repr(error), exc_info=True)
                 self._wake.set()
+            else:
+                if until is not None and until.is_set():
+                    self._threads.remove(thread)
 
         thread = threading.Thread(target=body, name=name, daemon=True)
-        thread.start()
         self._threads.append(thread)
+        thread.start()
+        return thread
 
-    def _check_health(self, name: str, health: Health) -> None:
-        if name in self._parts.sweeps:
-            self._parts.sweeps[name]()
-        while not self._parts.stop_discovery.wait(HEALTH_CHECK_SECONDS):
-            health.check_recovery()
+    def _begin(self, post: Post) -> None:
+        """Serve a watch: a thread that discovers, and one that probes, which may take as long as a network does."""
+        name = post.route.watch.name
+        self._posted[id(post)] = [
+            self._spawn(f"health-{name}", partial(self._check_health, post), post.stop),
+            self._spawn(f"discovery-{name}", post.discovery.run, post.stop),
+        ]
+
+    def _end(self, posts: Sequence[Post]) -> None:
+        """Serve these no longer. What they were just doing is waited for, but not for ever."""
+        for post in posts:
+            post.stop.set()
+        deadline = time.monotonic() + STOP_AT_ONCE_SECONDS
+        for post in posts:
+            for thread in self._posted.pop(id(post)):
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _check_health(self, post: Post) -> None:
+        if post.route.sink.remote:
+            post.sweep()
+        while not post.stop.wait(HEALTH_CHECK_SECONDS):
+            post.health.check_recovery()
 
     # -- run ---------------------------------------------------------------------------------------------------
 
@@ -247,14 +274,21 @@ class Supervisor:
                 return 1 if self._once else 0
             if self._hang_ups:
                 self._hang_ups = 0
-                self._log.warning("reload is not supported yet: restart to apply a changed configuration")
-            if not suspects_released and all(discovery.has_seen_all() for discovery in self._parts.discoveries):
+                self._reload()
+            if not suspects_released and all(post.discovery.has_seen_all() for post in self._parts.roster.posts()):
                 suspects_released = True
                 self._parts.dispatcher.release_suspects()
             tick()
             if self._once and (exit_code := drain.exit_code()) is not None:
                 return exit_code
             self._wake.wait(ONCE_LOOK_SECONDS if self._once else LOOK_SECONDS)
+
+    def _reload(self) -> None:
+        change = self._parts.reload()
+        if change is not None:
+            self._end(change.ended)
+            for post in change.begun:
+                self._begin(post)
 
     def _raise_if_broken(self) -> None:
         if self._crash is not None:
@@ -263,8 +297,8 @@ class Supervisor:
             raise FatalError(f"a part of convertd died: {self._crash!r}", "Nothing is lost; start it again.")
         if not self._parts.writer_alive():
             raise FatalError("the job table's writer died", "Nothing is lost; start it again.")
-        for thread in self._threads:
-            if not thread.is_alive():
+        for thread in list(self._threads):
+            if not thread.is_alive() and thread in self._threads:
                 raise FatalError(f"{thread.name} ended by itself", "Nothing is lost; start it again.")
 
     # -- stop --------------------------------------------------------------------------------------------------
@@ -272,13 +306,14 @@ class Supervisor:
     def _drain(self) -> None:
         """Let running conversions end within the deadline, then kill them; give their jobs back either way."""
         parts = self._parts
-        parts.stop_discovery.set()
+        for post in parts.roster.posts():
+            post.stop.set()
         parts.dispatcher.stop()
-        parts.stop_slots.set()
+        parts.stops.slots.set()
         parts.stop_fetching()
         parts.janitor.stop()
         self._join(DRAIN_SECONDS, until=lambda: self._stops > 1)
-        parts.halt.set()
+        parts.stops.halt.set()
         parts.pool.kill()
         self._join(STOP_AT_ONCE_SECONDS, until=lambda: False)
         parts.control.close()
@@ -287,7 +322,7 @@ class Supervisor:
 
     def _join(self, seconds: float, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
-        waiting = [thread for thread in self._threads if thread.name != "control"]
+        waiting = [thread for thread in list(self._threads) if thread.name != "control"]
         for thread in waiting:
             while thread.is_alive() and time.monotonic() < deadline and not until():
                 thread.join(0.02)

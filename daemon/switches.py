@@ -1,4 +1,4 @@
-"""What operators have switched off: dispatch of all watches, or of one. Kept in the job table, so it outlives restarts."""
+"""What operators have switched off, all watches or some: kept in the job table, so it outlives restarts."""
 
 from __future__ import annotations
 

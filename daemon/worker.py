@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
-from daemon.config import Retry
 from daemon.dispatch import SUSPECT_AFTER_INTERRUPTIONS, Dispatcher
 from daemon.disposal import Janitor
 from daemon.errors import (
+    Cancelled,
     DocumentError,
     EnvironmentProblem,
     FatalError,
@@ -30,7 +30,7 @@ from daemon.jobs import JobTable
 from daemon.logs import Log
 from daemon.model import Job, State, display
 from daemon.naming import output_name
-from daemon.pipeline import Outcome, Pipeline, Route
+from daemon.pipeline import Outcome, Pipeline, Policy, Route
 from daemon.results import ERROR, error_file
 from daemon.sinks.base import Origin
 
@@ -53,7 +53,7 @@ class Worker:
         dispatcher: Dispatcher,
         pipeline: Pipeline,
         janitor: Janitor,
-        retry: Retry,
+        policy: Policy,
         retry_command: Sequence[str],
         ended: Callable[[State], None],
         halt: Event,
@@ -66,7 +66,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._pipeline = pipeline
         self._janitor = janitor
-        self._retry = retry
+        self._policy = policy
         self._retry_command = retry_command
         self._ended = ended
         self._halt = halt
@@ -95,6 +95,8 @@ class Worker:
             self._changed(route, job, changed)
         except SourceVanished:
             self._vanished(job)
+        except Cancelled:
+            self._end(job, State.CANCELLED)
         except DocumentError as error:
             self._fail(route, job, error)
         except TransientError as error:
@@ -143,10 +145,10 @@ class Worker:
     def _failed_attempt(self, route: Route, job: Job, error: TransientError) -> None:
         if self._health[job.watch].blames_environment(error.size_bytes):
             self._release(job)
-        elif job.attempts + 1 >= self._retry.attempts:
+        elif job.attempts + 1 >= self._policy.retry.attempts:
             self._fail(route, job, error)
         else:
-            backoff = self._retry.backoff_seconds
+            backoff = self._policy.retry.backoff_seconds
             seconds = backoff[min(job.attempts, len(backoff) - 1)] if backoff else 0.0
             not_before = self._clock() + seconds * random.uniform(1.0, 1.1)  # noqa: S311 (spreads load only)
             self._record(lambda: self._jobs.back_off(job, error, not_before))
@@ -222,7 +224,7 @@ class Worker:
             try:
                 return write()
             except EnvironmentProblem as problem:
-                for health in self._health.values():
+                for health in list(self._health.values()):
                     health.fell_ill(problem)
                 if self._halt.wait(RECORD_AGAIN_SECONDS):
                     return False

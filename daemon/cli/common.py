@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -19,8 +20,9 @@ from daemon.control import ask
 from daemon.db import Connection, Readers, Writer, reader
 from daemon.errors import ConfigError, NotRunning, Unanswered, UsageError
 from daemon.jobs import JobTable
-from daemon.operations import Operations
+from daemon.operations import Down, Operations
 from daemon.statedir import StateDir
+from daemon.switches import Switches
 
 DEFAULT_STATE_DIR = ".convertd"
 STATUS_TIMEOUT_SECONDS = 5.0
@@ -128,9 +130,9 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
         writer.start()
         try:
             table = JobTable(writer, Readers(place.state.database))
-            operations = Operations(place.state.database, table, _sources(place))
-            handlers = {"retry": operations.retry, "prune": operations.prune}
-            return handlers[command](request)
+            switches = Switches(writer, Readers(place.state.database))
+            operations = Operations(place.state.database, table, switches, partial(_sources, place), Down())
+            return operations.handlers()[command](request)
         finally:
             writer.close()
 

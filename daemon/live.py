@@ -1,0 +1,38 @@
+"""What a running daemon does when a command has changed the job table."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from daemon.cancellations import Cancellations
+from daemon.dispatch import Dispatcher
+from daemon.disposal import Janitor
+from daemon.model import Job
+from daemon.roster import Roster
+
+
+class Live:
+    """The `Running` of a daemon (see `daemon.operations`)."""
+
+    def __init__(self, dispatcher: Dispatcher, janitor: Janitor, roster: Roster, cancellations: Cancellations) -> None:
+        self._dispatcher = dispatcher
+        self._janitor = janitor
+        self._roster = roster
+        self._cancellations = cancellations
+
+    def retried(self, jobs: list[Job]) -> None:
+        self._dispatcher.add(jobs)
+
+    def cancelled(self, jobs: list[Job]) -> None:
+        self._dispatcher.drop(job.id for job in jobs)
+
+    def interrupt(self, job_id: int) -> bool:
+        if all(job.id != job_id for job in self._dispatcher.running()):
+            return False
+        return self._cancellations.add(job_id)
+
+    def switched(self) -> None:
+        self._roster.heed_switches()
+
+    def disposals_held(self) -> AbstractContextManager[None]:
+        return self._janitor.held()

@@ -1,0 +1,58 @@
+"""A configuration that is read again while the daemon runs: a bad one is refused whole, a good one applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+from daemon.config import Config
+from daemon.errors import ConfigError, EnvironmentProblem
+from daemon.logs import Log
+from daemon.pipeline import Policy
+from daemon.roster import Change, Roster
+
+APPLIED = frozenset({"path", "watches", "retry", "limits"})
+FIXED_LIMITS = ("in_flight_bytes", "spool_above_bytes", "converter_memory_bytes")
+
+
+class Reload:
+    """Called by one thread at a SIGHUP. Returns what became of the watches, None where nothing was changed.
+
+    `load` reads a file, or raises ConfigError with all its mistakes.
+    """
+
+    def __init__(self, config: Config, policy: Policy, roster: Roster, log: Log, load: Callable[[str], Config]) -> None:
+        self._config = config
+        self._policy = policy
+        self._roster = roster
+        self._log = log
+        self._load = load
+
+    def __call__(self) -> Change | None:
+        if self._config.path is None:
+            self._log.warning("nothing to reload: the daemon runs without a configuration file")
+            return None
+        try:
+            config = self._load(self._config.path)
+            change = self._roster.serve(config.watches)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                self._log.error("configuration refused, the old one is kept", mistake=mistake)
+            return None
+        except EnvironmentProblem as problem:
+            self._log.error("configuration not applied, the old one is kept", error=problem.message, hint=problem.hint)
+            return None
+        self._policy.limits, self._policy.retry = config.limits, config.retry
+        later = needs_restart(self._config, config)
+        self._config = config
+        self._log.info("reloaded", added=change.added, removed=change.removed, changed=change.changed)
+        if later:
+            self._log.warning("a part of the configuration waits for a restart", keys=later)
+        return change
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """The keys that have changed but hold only from the next start on."""
+    keys = [field.name for field in fields(Config) if field.name not in APPLIED]
+    changed = [key for key in keys if getattr(old, key) != getattr(new, key)]
+    return changed + [f"limits.{key}" for key in FIXED_LIMITS if getattr(old.limits, key) != getattr(new.limits, key)]

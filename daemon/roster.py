@@ -1,0 +1,122 @@
+"""The watches that are served now, and how a reload changes them.
+
+A watch is its name. One that is no longer configured is retired: its discovery ends, what is running is brought to its
+end, what is pending stays in the job table until the watch comes back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from daemon.config import Watch
+from daemon.discovery import Discovery
+from daemon.dispatch import Dispatcher
+from daemon.errors import EnvironmentProblem
+from daemon.health import Health
+from daemon.jobs import JobTable
+from daemon.pipeline import Route
+from daemon.sources.base import Source
+from daemon.switches import Switches
+
+OPERATOR = "operator"
+RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class Post:
+    """A watch being served: `stop` ends its discovery and its health's checks."""
+
+    route: Route
+    health: Health
+    discovery: Discovery
+    stop: threading.Event
+
+    def sweep(self) -> None:
+        """Remove what interrupted publishes have left in the sink."""
+        try:
+            self.route.sink.sweep()
+        except EnvironmentProblem as problem:
+            self.health.fell_ill(problem)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a reload did: posts to be ended and posts to be begun, and the names of the watches."""
+
+    ended: tuple[Post, ...]
+    begun: tuple[Post, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+class Roster:
+    """`serve` is called by one thread; everything else may be read from any.
+
+    `routes` and `health` know the retired watches too, for the jobs and disposals that they have left.
+    """
+
+    def __init__(
+        self, build: Callable[[Watch], Post], jobs: JobTable, dispatcher: Dispatcher, switches: Switches
+    ) -> None:
+        self._build = build
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._switches = switches
+        self._posts: dict[str, Post] = {}
+        self.routes: dict[str, Route] = {}
+        self.health: dict[str, Health] = {}
+        self.sources: dict[str, Source] = {}
+
+    def posts(self) -> list[Post]:
+        """Those that are served."""
+        return list(self._posts.values())
+
+    def serves(self, watch: str) -> bool:
+        """Whether this watch is."""
+        return watch in self._posts
+
+    def served(self) -> dict[str, Source]:
+        """The sources of those that are served, by watch."""
+        return {name: post.route.source for name, post in list(self._posts.items())}
+
+    def serve(self, watches: Iterable[Watch]) -> Change:
+        """Serve these and no others from now on. Raises EnvironmentProblem, with nothing changed, where the job table
+        cannot be written; the caller begins and ends the threads of the posts."""
+        wanted = {watch.name: watch for watch in watches}
+        before = dict(self._posts)
+        removed = tuple(name for name in before if name not in wanted)
+        changed = tuple(name for name in before if name in wanted and before[name].route.watch != wanted[name])
+        added = tuple(name for name in wanted if name not in before)
+        for name in (*added, *changed):
+            self._jobs.register(name, wanted[name].source, wanted[name].sink)
+        for name in removed:
+            self._dispatcher.pause(name, RETIRED)
+            del self._posts[name]
+        begun = tuple(self._begin(wanted[name]) for name in (*added, *changed))
+        self.heed_switches()
+        return Change(tuple(before[name] for name in (*removed, *changed)), begun, added, removed, changed)
+
+    def heed_switches(self) -> None:
+        """Pause and resume as the operators have it."""
+        paused = self._switches.paused()
+        for name in self.routes:
+            if paused.holds(name):
+                self._dispatcher.pause(name, OPERATOR)
+            else:
+                self._dispatcher.resume(name, OPERATOR)
+
+    def _begin(self, watch: Watch) -> Post:
+        new = not self._dispatcher.has(watch.name)
+        if new:
+            self._dispatcher.open(watch.name)
+        post = self._build(watch)
+        self._posts[watch.name] = post
+        self.routes[watch.name] = post.route
+        self.health[watch.name] = post.health
+        self.sources[watch.name] = post.route.source
+        if not new:
+            self._dispatcher.resume(watch.name, RETIRED)
+        return post
