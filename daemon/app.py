@@ -190,9 +190,7 @@ class Builder:
         stop = threading.Event()
         discovery = Discovery(route, self._jobs, self._dispatcher, health, stop, self._slots)
         post = Post(route, health, discovery, stop)
-        if (
-            not route.sink.remote
-        ):  # a network could hold up the start; it is swept once the watch is served
+        if not route.sink.remote:  # a network could hold up the start; it is swept once the watch is served
             post.sweep()
         return post
 
