@@ -33,7 +33,7 @@ LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.
 
 
 def _job(row: Row) -> Job:
-    return Job(*row[:12], batch=row[12], submitted=bool(row[13]))
+    return Job(*row[:14])
 
 
 class JobTable:

@@ -65,7 +65,7 @@ class Job:
     previous_version: str | None = None
     previous_sha256: str | None = None
     batch: str | None = None
-    submitted: bool = False
+    submitted: bool | int = False
 
     @property
     def rank(self) -> tuple[float, int]:
