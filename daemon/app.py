@@ -33,14 +33,17 @@ from daemon.operations import Operations
 from daemon.payload import Payloads
 from daemon.pipeline import Pipeline, Policy, Route
 from daemon.pool import ChildSettings, ConverterPool
+from daemon.pulse import Pulse
 from daemon.reload import Reload
 from daemon.roster import Post, Roster
 from daemon.s3.clients import Clients
+from daemon.service import Service, status_line
 from daemon.sinks.base import Surroundings as SinkSurroundings
 from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.statedir import StateDir
 from daemon.supervisor import Parts, Stops, Supervisor, Tally
 from daemon.switches import Switches
+from daemon.systemd import Notifier, watchdog_seconds
 from daemon.worker import Worker
 
 LOCK_WAIT_SECONDS = 5.0
@@ -153,6 +156,12 @@ def _assemble(
         stop_fetching=clients.stop,
         stops=stops,
         reload=Reload(config, policy, roster, log, partial(configuration.load, checks=[installed])),
+        service=Service(
+            Notifier(),
+            watchdog_seconds(),
+            Pulse(writer, dispatcher, partial(probe_spool, state.spool)),
+            lambda: status_line(supervisor.status(), dispatcher.census()),
+        ),
     )
     supervisor = Supervisor(parts, tally, log, once=once)
     return supervisor

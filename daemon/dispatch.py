@@ -25,6 +25,15 @@ Refill = Callable[[str, int], list[tuple[Job, float]]]
 Document = tuple[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Jobs that wait and jobs that run. `more` says that the job table holds further ones that wait."""
+
+    pending: int
+    running: int
+    more: bool
+
+
 @dataclass
 class _Lane:
     """The jobs of one watch. `overflow` says that the job table holds more pending ones than memory does, `missed`
@@ -78,6 +87,10 @@ class Dispatcher:
         self._alone = False
         self._suspects_held = True
         self._stopped = False
+        self._waiting = 0  # threads in `take` that nothing is there for
+        self._turns = 0  # of `take`
+        self._seen_turns = 0  # by `moves`
+        self._seen_waiting = False
 
     def has(self, watch: str) -> bool:
         """Whether there is a lane for the watch."""
@@ -118,12 +131,15 @@ class Dispatcher:
         """The next job, waiting for one; None once stopped. The caller must call `done` or `give_back` for it."""
         while True:
             with self._changed:
+                self._turns += 1
                 if self._stopped:
                     return None
                 job = self._next()
                 low = self._lane_to_refill()
                 if job is None and low is None:
+                    self._waiting += 1
                     self._changed.wait(self._seconds_to_wait())
+                    self._waiting -= 1
                     continue
             if low is not None:
                 self._refill_or_wait(low)
@@ -175,6 +191,26 @@ class Dispatcher:
         """Jobs in memory that have not ended: at most a few more than there are, less where lanes overflow."""
         with self._changed:
             return len(self._known)
+
+    def census(self) -> Census:
+        """How many jobs wait and run, without asking the job table."""
+        with self._changed:
+            running = len(self._running)
+            more = any(lane.overflow for lane in self._lanes.values())
+            return Census(max(0, len(self._known) - running), running, more)
+
+    def moves(self, seconds: float) -> bool:
+        """Whether `take` still works: its lock can be had within the time, and of those that waited in it at the last
+        call somebody has looked for a job since. Where all are busy with jobs, there is nothing to be seen."""
+        if not self._changed.acquire(timeout=seconds):
+            return False
+        try:
+            moved = not self._seen_waiting or self._turns != self._seen_turns
+            self._seen_turns, self._seen_waiting = self._turns, self._waiting > 0
+            self._changed.notify_all()
+            return moved
+        finally:
+            self._changed.release()
 
     def room(self, watch: str, slots: int) -> int:
         """How many more jobs of the watch may be added by someone who must not add more than `slots` can run.

@@ -23,6 +23,7 @@ from daemon.logs import Log
 from daemon.model import State
 from daemon.pool import ConverterPool
 from daemon.roster import Change, Post, Roster
+from daemon.service import Service
 from daemon.worker import Worker
 
 DRAIN_SECONDS = 25.0
@@ -102,6 +103,7 @@ class Parts:
     stop_fetching: Callable[[], None]
     stops: Stops
     reload: Callable[[], Change | None]
+    service: Service
 
 
 class Drain:
@@ -178,6 +180,7 @@ class Supervisor:
         """Run to the end; returns the exit code. `tick` is called a few times a second from this thread."""
         try:
             self._start()
+            self._parts.service.ready()
             self._log.info("started", version=__version__, watches=len(self._parts.roster.posts()))
             exit_code = self._watch_over(tick)
         except ConvertdError:
@@ -284,11 +287,12 @@ class Supervisor:
             self._wake.wait(ONCE_LOOK_SECONDS if self._once else LOOK_SECONDS)
 
     def _reload(self) -> None:
-        change = self._parts.reload()
-        if change is not None:
-            self._end(change.ended)
-            for post in change.begun:
-                self._begin(post)
+        with self._parts.service.reloading():
+            change = self._parts.reload()
+            if change is not None:
+                self._end(change.ended)
+                for post in change.begun:
+                    self._begin(post)
 
     def _raise_if_broken(self) -> None:
         if self._crash is not None:
@@ -305,6 +309,7 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Let running conversions end within the deadline, then kill them; give their jobs back either way."""
+        parts.service.stopping()
         parts = self._parts
         for post in parts.roster.posts():
             post.stop.set()

@@ -12,15 +12,15 @@ import pytest
 from tests.harness import ROOT, environment
 
 LAYERS = (
-    {"errors", "faults"},
-    {"model", "buckets", "schema", "overlaps", "seccomp", "globs"},
-    {"values", "logs", "files", "statedir", "sandbox", "turnstile"},
+    {"errors", "faults", "words"},
+    {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
+    {"values", "logs", "files", "statedir", "sandbox", "turnstile", "systemd"},
     {"tables", "converters"},
     {"settings", "payload"},
     {"config", "naming", "results", "db", "keeper", "s3"},
     {"sources", "sinks", "jobs", "queries", "pool", "dispatch", "switches", "cancellations"},
-    {"health", "disposal", "pipeline", "operations", "control"},
-    {"discovery", "worker"},
+    {"pulse", "health", "disposal", "pipeline", "operations", "control"},
+    {"discovery", "worker", "service"},
     {"roster"},
     {"live", "reload"},
     {"supervisor"},
