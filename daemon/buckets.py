@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 S3 = "s3://"
 SQS = "sqs://"
 LONGEST_PREFIX_BYTES = 900  # of the 1,024 that a key may have: the rest is for the names of results
 
-_BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{2,254}")
-_ACCOUNT = re.compile(r"[0-9]{12}")
-_QUEUE = re.compile(r"(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Compiled at their first use: every command loads this module, and few have buckets.
+_BUCKET = r"[A-Za-z0-9_][A-Za-z0-9._-]{2,254}"
+_ACCOUNT = r"[0-9]{12}"
+_QUEUE = r"(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?"
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(NamedTuple):
     """All objects of a bucket whose keys start with `prefix`, which is empty or ends with "/"."""
 
     bucket: str
@@ -50,8 +50,7 @@ class Prefix:
         return key[len(self.prefix) :] if below else None
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """A queue of SQS. `account` is empty where it belongs to the one whose credentials are used."""
 
     account: str
@@ -63,9 +62,9 @@ class Queue:
         if not url.startswith(SQS):
             raise ValueError("it does not start with sqs://")
         account, separator, name = url.removeprefix(SQS).rpartition("/")
-        if separator and not _ACCOUNT.fullmatch(account):
+        if separator and not re.fullmatch(_ACCOUNT, account):
             raise ValueError("the number of an account has 12 digits")
-        if not _QUEUE.fullmatch(name):
+        if not re.fullmatch(_QUEUE, name):
             raise ValueError("the name of a queue has 1 to 80 letters, digits, hyphens and underscores")
         return cls(account, name)
 
@@ -85,7 +84,7 @@ def _wrong_with_bucket(bucket: str) -> str:
         return "it names no bucket"
     if bucket.startswith("arn:"):
         return "access points are not understood: name a bucket"
-    if not _BUCKET.fullmatch(bucket):
+    if not re.fullmatch(_BUCKET, bucket):
         return "the name of a bucket has 3 to 63 letters, digits, dots and hyphens"
     return ""
 
@@ -95,7 +94,7 @@ def _wrong_with_prefix(prefix: str) -> str:
         return "a prefix cannot have // in it"
     if not {".", ".."}.isdisjoint(prefix.split("/")):
         return "a prefix cannot have . or .. as a part"
-    if _CONTROL.search(prefix):
+    if re.search(_CONTROL, prefix):
         return "a prefix cannot have control characters"
     try:
         size = len(f"{prefix.removesuffix('/')}/".encode())

@@ -5,16 +5,16 @@ A line of a mistake is `KEY: found VALUE; allowed: WHAT`. A relative path is rel
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from daemon import buckets
+from daemon.configfile import find, parse
 from daemon.errors import ConfigError
 from daemon.overlaps import Place, Role, overlaps
 from daemon.settings import S3, UNSUPPORTED, Config, Limits, Log, Ocr, Retry, Watch, settings_from
-from daemon.tables import Mistakes, Table, did_you_mean, printable, show
+from daemon.tables import Mistakes, Table, did_you_mean
+from daemon.words import show
 
 __all__ = [
     "S3",
@@ -33,27 +33,10 @@ __all__ = [
     "load",
 ]
 
-FILE_NAME = "convertd.toml"
-SYSTEM_FILE = "/etc/convertd/config.toml"
-FILE_VARIABLE = "CONVERTD_CONFIG"
 DEFAULT_STATE_DIR = ".convertd"
-LARGEST_FILE_BYTES = 1 << 20
 
 Check = Callable[[Config], Iterable[str]]
 """Finds mistakes that only somebody else can see, such as OCR languages that are not installed."""
-
-
-def find(explicit: str | None, environ: Mapping[str, str]) -> str | None:
-    """The file to load: --config, $CONVERTD_CONFIG, ./convertd.toml, /etc/convertd/config.toml; None if there is none.
-
-    Raises ConfigError where the first two name a file that does not exist.
-    """
-    for key, path in (("--config", explicit), (f"${FILE_VARIABLE}", environ.get(FILE_VARIABLE))):
-        if path and not os.path.lexists(path):
-            raise ConfigError([printable(f"{key}: found {show(path)}, which does not exist; allowed: a TOML file")])
-        if path:
-            return os.path.abspath(path)
-    return next((os.path.abspath(path) for path in (FILE_NAME, SYSTEM_FILE) if os.path.lexists(path)), None)
 
 
 def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str] = UNSUPPORTED) -> Config:
@@ -62,7 +45,7 @@ def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str
     `checks` run on what could be understood, so that their mistakes are reported together with the others.
     """
     path = os.path.abspath(path)
-    raw = _parse(path)
+    raw = parse(path)
     mistakes = Mistakes()
     config = settings_from(Table(raw, mistakes), path, os.path.dirname(path), unsupported)
     if raw.get("watch", []) == []:
@@ -71,15 +54,6 @@ def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str
     _refuse_shared_queues(config, mistakes)
     _refuse_overlaps(config, mistakes)
     return _checked(config, mistakes, checks)
-
-
-def state_dir_of(path: str) -> str | None:
-    """The state_dir that a file names, whatever mistakes it has besides; None where that cannot be told."""
-    try:
-        raw = _parse(os.path.abspath(path)).get("state_dir", "state")
-    except ConfigError:
-        return None
-    return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(path)), raw)) if isinstance(raw, str) else None
 
 
 def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Check] = ()) -> Config:
@@ -98,6 +72,8 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
 
 def _pair_name(inbox: str, outbox: str) -> str:
     """A name of its own for each pair of places: what one pair has converted must not count for another."""
+    import hashlib  # only here, and every command loads this module
+
     pair = "\0".join(path.rstrip("/") if buckets.is_url(path) else os.path.realpath(path) for path in (inbox, outbox))
     return f"inbox-{hashlib.sha256(os.fsencode(pair)).hexdigest()[:8]}"
 
@@ -140,39 +116,6 @@ def _checked(config: Config, mistakes: Mistakes, checks: Iterable[Check]) -> Con
     if lines:
         raise ConfigError(lines)
     return config
-
-
-# -- the file --------------------------------------------------------------------------------------------------------
-
-
-def _parse(path: str) -> dict[str, object]:
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError([printable(f"{path}: cannot be read: {error.strerror}; allowed: a TOML file")]) from error
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ConfigError([printable(f"{path}: found more than 1MiB; allowed: a configuration file")])
-    line, reason = 0, ""
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line, reason = content.count(b"\n", 0, error.start) + 1, "bytes that are not UTF-8"
-    except ValueError as error:
-        line, reason = _position(str(error), content)
-    except RecursionError:
-        line, reason = 1, "values nested too deeply"
-    raise ConfigError([printable(f"{path}: line {line}: found {reason}; allowed: TOML, https://toml.io")])
-
-
-def _position(message: str, content: bytes) -> tuple[int, str]:
-    """The line a message of tomllib is about, and the message without it."""
-    found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", message)
-    line = int(found[1]) if found and found[1] else content.rstrip().count(b"\n") + 1
-    reason = message[: found.start()] if found else message
-    return line, f"a syntax error ({reason})"
 
 
 # -- rules over several keys -----------------------------------------------------------------------------------------

@@ -1,31 +1,16 @@
-"""The words of the domain as types. Imports nothing of the project but errors."""
+"""The words of the domain as types. Imports nothing of the project but other words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+
+from daemon.words import Disposal as Disposal  # these are here as well, for all who speak of jobs
+from daemon.words import Stage as Stage
+from daemon.words import State as State
+from daemon.words import display as display
+from daemon.words import printable as printable
 
 STEP_SECONDS = 600.0
-
-
-class State(StrEnum):
-    """The state of a job. The last three are final without being failures."""
-
-    PENDING = "pending"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    VANISHED = "vanished"
-    SUPERSEDED = "superseded"
-
-
-class Stage(StrEnum):
-    """What a processing job does now."""
-
-    FETCH = "fetch"
-    CONVERT = "convert"
-    DELIVER = "deliver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +60,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Disposal:
-    """What becomes of a source document after its job: `action` is keep, delete or move; `target` is where to."""
-
-    action: str = "keep"
-    target: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Conversion:
     """What a converter made of a document, and how."""
 
@@ -96,13 +73,3 @@ class Conversion:
     characters: int = 0
     warnings: tuple[str, ...] = field(default=())
     convert_seconds: float = 0.0
-
-
-def display(source: bytes) -> str:
-    """A source path as text for people: undecodable bytes and control characters are shown, not emitted."""
-    return printable(source.decode("utf-8", "backslashreplace"))
-
-
-def printable(text: str) -> str:
-    """Text that a document or a library chose, as one line that can neither steer a terminal nor forge a second one."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

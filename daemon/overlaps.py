@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import combinations
+from typing import NamedTuple
 
 
 class Role(IntEnum):
@@ -18,8 +18,7 @@ class Role(IntEnum):
     STATE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A folder, or a prefix of a bucket by its URL, named at `key`.
 
     `takes_away` tells that documents of this source are deleted or moved. `server` is where the bucket is, "" for
@@ -37,8 +36,7 @@ class Place:
         return "folder" if self.server is None else "prefix"
 
 
-@dataclass(frozen=True, slots=True)
-class Overlap:
+class Overlap(NamedTuple):
     """`place` lies where it may not: `relation` is how it lies to `other`."""
 
     place: Place

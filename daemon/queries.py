@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 from daemon.db import Connection, Row
-from daemon.model import State, display
+from daemon.words import State, display
 
+MOST_BINDINGS = 900
 FINAL_AND_OPEN = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILED)
 
 _COLUMNS = """jobs.id, watches.name, jobs.source, jobs.version, jobs.state, jobs.stage, jobs.priority, jobs.attempts,

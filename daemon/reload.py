@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 
 from daemon.config import Config
 from daemon.errors import ConfigError, EnvironmentProblem
@@ -53,6 +52,6 @@ class Reload:
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that have changed but hold only from the next start on."""
-    keys = [field.name for field in fields(Config) if field.name not in APPLIED]
+    keys = [key for key in Config._fields if key not in APPLIED]
     changed = [key for key in keys if getattr(old, key) != getattr(new, key)]
     return changed + [f"limits.{key}" for key in FIXED_LIMITS if getattr(old.limits, key) != getattr(new.limits, key)]

@@ -14,11 +14,11 @@ from daemon.config import Watch
 from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
 from daemon.errors import EnvironmentProblem
-from daemon.health import Health
+from daemon.health import Condition, Health
 from daemon.jobs import JobTable
 from daemon.pipeline import Route
 from daemon.sources.base import Source
-from daemon.switches import Switches
+from daemon.switches import Paused, Switches
 
 OPERATOR = "operator"
 RETIRED = "retired"
@@ -66,6 +66,7 @@ class Roster:
         self._dispatcher = dispatcher
         self._switches = switches
         self._posts: dict[str, Post] = {}
+        self._paused = Paused(False, frozenset())
         self.routes: dict[str, Route] = {}
         self.health: dict[str, Health] = {}
         self.sources: dict[str, Source] = {}
@@ -99,9 +100,16 @@ class Roster:
         self.heed_switches()
         return Change(tuple(before[name] for name in (*removed, *changed)), begun, added, removed, changed)
 
+    def conditions(self) -> dict[str, Condition]:
+        """For `status`: how those that are served are, by watch."""
+        return {
+            name: _with_pause(post.health.condition(), self._paused.reason(name))
+            for name, post in list(self._posts.items())
+        }
+
     def heed_switches(self) -> None:
         """Pause and resume as the operators have it."""
-        paused = self._switches.paused()
+        paused = self._paused = self._switches.paused()
         for name in self.routes:
             if paused.holds(name):
                 self._dispatcher.pause(name, OPERATOR)
@@ -120,3 +128,10 @@ class Roster:
         if not new:
             self._dispatcher.resume(watch.name, RETIRED)
         return post
+
+
+def _with_pause(condition: Condition, reason: str | None) -> Condition:
+    """What is wrong besides stays to be seen: resuming alone would not help."""
+    if reason is None:
+        return condition
+    return Condition("paused", f"{reason}; besides: {condition.error}" if condition.error else reason)

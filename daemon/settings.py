@@ -1,19 +1,21 @@
-"""What can be configured, and how it is read from the tables of the file: keys, defaults, units and bounds."""
+"""What can be configured, and how it is read from the tables of the file: keys, defaults, units and bounds.
+
+The settings are named tuples: making as many data classes would take every command longer than reading the file.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from daemon import buckets, values
-from daemon.model import Disposal
-from daemon.tables import Table, did_you_mean, show
+from daemon.tables import Table, did_you_mean
+from daemon.words import Disposal, show
 
-UNSUPPORTED = frozenset({"metrics", "notify", "batch"})
+UNSUPPORTED = frozenset({"batch"})
 """What the file may one day ask for, but this version does not carry out: refused rather than ignored."""
 
 MIB, GIB = 2**20, 2**30
@@ -33,13 +35,12 @@ S3_KEYS = (
     "sqs_endpoint_url",
 )
 
-_AWS = re.compile(r"\.amazonaws\.com(\.cn)?(:\d+)?$")
-_SECRET_KEY = re.compile(r"secret|access[_-]?key|token|passw|^key", re.IGNORECASE)
+_AWS = r"\.amazonaws\.com(\.cn)?(:\d+)?$"
+_CONFIDENTIAL = r"(?i:secret|access[_-]?key|token|passw|^key)"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one document, and all at once, may use."""
 
     file_size_bytes: int
@@ -49,16 +50,14 @@ class Limits:
     converter_memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """How often a document is tried, and how long to wait before each further attempt (the last repeats)."""
 
     attempts: int
     backoff_seconds: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ocr:
+class Ocr(NamedTuple):
     """`mode` is auto, off or always; without a `tessdata_dir` the language data that pip installed is used."""
 
     mode: str
@@ -66,16 +65,28 @@ class Ocr:
     tessdata_dir: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """`level` is debug, info, warning or error; `format` auto, json or console."""
 
     level: str
     format: str
 
 
-@dataclass(frozen=True, slots=True)
-class S3:
+class Metrics(NamedTuple):
+    """`listen` is the host and the port where metrics are served; None where they are not."""
+
+    listen: tuple[str, int] | None = None
+
+
+class Notify(NamedTuple):
+    """Who is told of events. What is empty or None is told nothing; a program with a slash in it is absolute."""
+
+    command: tuple[str, ...] = ()
+    webhook: str | None = None
+    secret_file: str | None = None
+
+
+class S3(NamedTuple):
     """How a watch reaches its buckets and its queue. What is None is left to boto3: AWS, its region, its credentials.
 
     `addressing` is auto, path or virtual; `anonymous` requests are not signed. Files are absolute.
@@ -95,7 +106,7 @@ class S3:
     @property
     def is_aws(self) -> bool:
         """Whether the buckets are those of AWS and not of a server that merely speaks like it."""
-        return self.endpoint_url is None or _AWS.search(self.endpoint_url) is not None
+        return self.endpoint_url is None or re.search(_AWS, self.endpoint_url) is not None
 
     @property
     def queue_endpoint_url(self) -> str | None:
@@ -103,8 +114,7 @@ class S3:
         return self.sqs_endpoint_url or (None if self.is_aws else self.endpoint_url)
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """One source and its sink, with the defaults of all but these. Paths and targets of moves are absolute.
 
     A location that is no folder is a URL as `daemon.buckets` writes it. `prefix` is set for sources that are queues.
@@ -127,8 +137,7 @@ class Watch:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """A whole configuration without mistakes. `path` is the file it came from, if any."""
 
     path: str | None
@@ -141,6 +150,8 @@ class Config:
     engines: Mapping[str, tuple[str, ...]]
     log: Log
     watches: tuple[Watch, ...]
+    metrics: Metrics = Metrics()
+    notify: Notify = Notify()
 
 
 def settings_from(top: Table, path: str | None, base: str, unsupported: Collection[str]) -> Config:

@@ -6,13 +6,12 @@ import fcntl
 import os
 import pwd
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from daemon.errors import AlreadyRunning, UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class StateDir:
+class StateDir(NamedTuple):
     """Paths below `state_dir`. Nothing is created but by `create` and `lock`."""
 
     path: str

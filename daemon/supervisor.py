@@ -192,16 +192,15 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """The live part of `convertd status`."""
-        watches = {}
-        for post in self._parts.roster.posts():
-            condition = post.health.condition()
-            watches[post.route.watch.name] = {"state": condition.state, "error": condition.error}
+        conditions = self._parts.roster.conditions()
         return {
             "version": __version__,
             "uptime_seconds": round(self._tally.uptime_seconds, 3),
             "state": "stopping" if self._stops else "running",
             "documents_per_second": round(self._tally.per_second(), 3),
-            "watches": watches,
+            "watches": {
+                name: {"state": condition.state, "error": condition.error} for name, condition in conditions.items()
+            },
             "converters": self._parts.pool.facts(),
         }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from daemon.db import Connection, Readers, Writer
+from daemon.db import Connection, Readers, Row, Writer
 from daemon.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Paused:
+class Paused(NamedTuple):
     """Whether everything is paused, and the watches that are paused besides."""
 
     all: bool
@@ -18,6 +18,20 @@ class Paused:
     def holds(self, watch: str) -> bool:
         """Whether this watch is."""
         return self.all or watch in self.watches
+
+    def reason(self, watch: str) -> str | None:
+        """By which command this watch is paused, for people; None where it is not."""
+        if self.all:
+            return "by `convertd pause` (go on: convertd resume)"
+        return f"by `convertd pause {watch}` (go on: convertd resume {watch})" if watch in self.watches else None
+
+
+def read(rows: Callable[[str], Iterable[Row]]) -> Paused:
+    """What is paused, by the answers to queries on a job table; nothing where it is of before there were pauses."""
+    if not any(rows("SELECT 1 FROM sqlite_master WHERE name = 'dispatch'")):
+        return Paused(False, frozenset())
+    everything = any(rows("SELECT 1 FROM dispatch WHERE paused"))
+    return Paused(everything, frozenset(row[0] for row in rows("SELECT name FROM watches WHERE paused")))
 
 
 class Switches:
@@ -29,9 +43,7 @@ class Switches:
 
     def paused(self) -> Paused:
         """What is paused now."""
-        (everything,) = self._readers.rows("SELECT paused FROM dispatch")[0]
-        names = self._readers.rows("SELECT name FROM watches WHERE paused")
-        return Paused(bool(everything), frozenset(row[0] for row in names))
+        return read(self._readers.rows)
 
     def pause(self, watch: str | None) -> None:
         """Pause one watch or, without a name, all, those to come included. Raises UsageError for an unknown one."""

@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from daemon.values import Parser, Refusal
+from daemon.words import printable, show
 
 T = TypeVar("T")
 
-SHOWN_CHARACTERS = 120
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_BARE_KEY = r"[A-Za-z0-9_-]+"
 
 
 class Mistakes:
@@ -118,7 +118,7 @@ class Table:
 
     def path(self, key: str) -> str:
         """The key's path from the top of the file, as TOML writes it."""
-        shown = key if _BARE_KEY.fullmatch(key) else json.dumps(key)
+        shown = key if re.fullmatch(_BARE_KEY, key) else json.dumps(key)
         return f"{self._key}.{shown}" if self._key else shown
 
     def finish(self) -> None:
@@ -143,20 +143,6 @@ def did_you_mean(found: str, allowed: Collection[str]) -> str:
 
     near = difflib.get_close_matches(found.lower(), list(allowed), 1)
     return f' (did you mean "{near[0]}"?)' if near else ""
-
-
-def show(value: object) -> str:
-    """A value of the file as TOML would write it, shortened."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except ValueError:  # more digits than Python writes out
-        text = "an enormous number"
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
-
-
-def printable(text: str) -> str:
-    """One line: what cannot be printed is shown by its escape."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _allowed_by(parse: Parser[object]) -> str:

@@ -1,11 +1,13 @@
 """Parsers of configuration values: each turns a value of the file into what the program uses, or refuses it.
 
 A parser never guesses: what it cannot take it answers with `Refusal`, which says what would have been allowed.
+
+Every command reads the configuration first, so what takes long to load is loaded by the parser that needs it, and
+patterns are compiled (and kept, by `re`) at their first use.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
@@ -13,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from daemon.buckets import Prefix, Queue
-from daemon.globs import Globs
-from daemon.model import Disposal
+from daemon.words import Disposal
 
 T = TypeVar("T")
 Parser = Callable[[object], T]
@@ -28,16 +29,16 @@ _SIZE_UNITS = {
     **{letter + "ib": 1024**power for power, letter in enumerate("kmgt", start=1)},
 }
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([A-Za-z]+)", re.ASCII)
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)")
+_AMOUNT = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-z]+)"
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
+_AUTHORITY = r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)"
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
-_ENDPOINT = re.compile(rf"(https?)://((?:{_LABEL}\.)*{_LABEL}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE)
+_ENDPOINT = rf"(?i:(https?)://((?:{_LABEL}\.)*{_LABEL}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?/?)"
 _STANDARD_PORTS = {"http": 80, "https": 443}
-_REGION = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?")
-_ENGINE = re.compile(r"[a-z0-9][a-z0-9_-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
-_WATCH_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_REGION = r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LANGUAGE = r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z][A-Za-z0-9_-]*)?"
+_ENGINE = r"(?a:[a-z0-9][a-z0-9_-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)"
+_WATCH_NAME = r"[A-Za-z0-9._-]+"
 
 
 class Refusal(ValueError):
@@ -116,14 +117,14 @@ def flag(value: object) -> bool:
 
 def watch_name(value: object) -> str:
     """A name that can be typed and shown anywhere."""
-    if isinstance(value, str) and _WATCH_NAME.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_WATCH_NAME, value):
         return value
     raise Refusal("a name of letters, digits, dots, hyphens and underscores (A-Z a-z 0-9 . _ -)")
 
 
 def language(value: object) -> str:
     """A Tesseract language."""
-    if isinstance(value, str) and _LANGUAGE.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_LANGUAGE, value):
         return value
     joined = isinstance(value, str) and "+" in value
     raise Refusal(
@@ -133,13 +134,15 @@ def language(value: object) -> str:
 
 def engine(value: object) -> str:
     """An engine's name, or where its class is. Whether there is such an engine is not known here."""
-    if isinstance(value, str) and _ENGINE.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_ENGINE, value):
         return value
     raise Refusal('the name of an engine, such as "xberg", or "package.module:Class"')
 
 
 def glob(value: object) -> str:
     """A glob that `daemon.globs` understands."""
+    from daemon.globs import Globs
+
     if not isinstance(value, str):
         raise Refusal('a glob, such as "**/*.pdf"')
     try:
@@ -188,7 +191,7 @@ def location(base: str, schemes: Sequence[str]) -> Parser[str]:
     allowed = " or ".join(["a folder", *(f'"{scheme}://…"' for scheme in schemes)])
 
     def parse(value: object) -> str:
-        scheme = _SCHEME.match(value) if isinstance(value, str) else None
+        scheme = re.match(_SCHEME, value) if isinstance(value, str) else None
         if scheme is not None:
             _refuse_credentials(scheme.string, allowed)
         try:
@@ -219,8 +222,8 @@ def endpoint_url(value: object) -> str:
     if any(char in str(value) for char in "@?"):
         reason = "credentials come from credentials_file, profile or the environment"
         raise Secret("a URL with a user, a password or a query", allowed, reason)
-    found = _ENDPOINT.fullmatch(value) if isinstance(value, str) and len(value) <= LONGEST_ADDRESS else None
-    if found is None or not _sound_host(found[2]):
+    found = re.fullmatch(_ENDPOINT, value) if isinstance(value, str) and len(value) <= LONGEST_ADDRESS else None
+    if found is None or not sound_host(found[2]):
         has_path = isinstance(value, str) and "/" in value.partition("://")[2]
         raise Refusal(allowed, "it has a path" if has_path else "")
     scheme, host = found[1].lower(), found[2].lower()
@@ -230,9 +233,16 @@ def endpoint_url(value: object) -> str:
     return f"{scheme}://{host}" if port == _STANDARD_PORTS[scheme] else f"{scheme}://{host}:{port}"
 
 
+def word(value: object) -> str:
+    """A word of a command."""
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    raise Refusal("a word of a command: a program, or one argument")
+
+
 def region(value: object) -> str:
     """The name of a region. Which there are is known to the server only."""
-    if isinstance(value, str) and _REGION.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_REGION, value):
         return value
     raise Refusal('the name of a region, such as "eu-central-1"')
 
@@ -280,7 +290,7 @@ def format_seconds(seconds: float) -> str:
 def _absolute(base: str, value: object, allowed: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise Refusal(allowed)
-    if scheme := _SCHEME.match(value):
+    if scheme := re.match(_SCHEME, value):
         raise Refusal(allowed, f"{scheme[0]} is not understood here")
     if value == "~" or value.startswith("~/"):
         raise Refusal(allowed, "~ is not expanded here: write the path out")
@@ -302,15 +312,18 @@ def _queue_url(url: str) -> str:
 
 
 def _refuse_credentials(url: str, allowed: str) -> None:
-    authority = _AUTHORITY.match(url)
+    authority = re.match(_AUTHORITY, url)
     if authority and "@" in authority[1]:
         reason = "credentials come from [watch.s3] credentials_file, profile or the environment"
         raise Secret("a URL with a user or a password", allowed, reason)
 
 
-def _sound_host(host: str) -> bool:
+def sound_host(host: str) -> bool:
+    """Whether what stands in brackets, if anything does, is an address of IPv6."""
     if not host.startswith("["):
         return True
+    import ipaddress
+
     try:
         return bool(ipaddress.IPv6Address(host[1:-1]))
     except ValueError:
@@ -321,6 +334,6 @@ def _amount(value: object, units: Mapping[str, float]) -> float | None:
     """A number as it is, or a number with a unit; None for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value if isinstance(value, int) or math.isfinite(value) else None
-    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(_AMOUNT, value) if isinstance(value, str) else None
     factor = units.get(found[2].lower()) if found else None
     return float(found[1]) * factor if found and factor is not None else None

@@ -7,34 +7,36 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from daemon import config as configuration
-from daemon import queries
-from daemon.config import Config, Watch, for_folders
+from daemon import configfile, queries
 from daemon.control import ask
-from daemon.db import Connection, Readers, Writer, reader
+from daemon.db import Connection, reader
 from daemon.errors import ConfigError, NotRunning, Unanswered, UsageError
-from daemon.jobs import JobTable
-from daemon.operations import Down, Operations
 from daemon.statedir import StateDir
-from daemon.switches import Switches
+
+if TYPE_CHECKING:  # what a configuration is made of takes longer to load than all else that `status` needs
+    from daemon.config import Config, Watch
 
 DEFAULT_STATE_DIR = ".convertd"
 STATUS_TIMEOUT_SECONDS = 5.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
 class Place:
     """Where a command works: the configuration, if there is one, and the state_dir."""
 
-    config: Config | None
-    state: StateDir
+    def __init__(self, load: Callable[[], Config | None] | None, state: StateDir) -> None:
+        self._load = load
+        self.state = state
+
+    @cached_property
+    def config(self) -> Config | None:
+        """The configuration, read when it is first asked for; None where there is none, or one with mistakes."""
+        return self._load() if self._load is not None else None
 
     @contextmanager
     def table(self) -> Iterator[Connection]:
@@ -56,9 +58,11 @@ class Place:
         """
         if self.config is not None:
             return list(self.config.watches)
+        from daemon.config import for_folders
+
         rows = [row for row in queries.watches(db) if os.path.isabs(row[1])]
         pairs = [(name, for_folders(source, sink, self.state.path)) for name, source, sink in rows]
-        return [replace(config.watches[0], name=name) for name, config in pairs]
+        return [config.watches[0]._replace(name=name) for name, config in pairs]
 
     def live(self) -> dict[str, Any] | None:
         """What the running daemon says of itself, None where none is running.
@@ -96,24 +100,30 @@ def locate(config_path: str | None, state_dir: str | None) -> Place:
     """Find what the options mean. An explicit --state-dir goes before a configuration that merely lies around."""
     if state_dir is not None and config_path is None:
         return Place(None, StateDir(os.path.abspath(state_dir)))
-    found = configuration.find(config_path, os.environ)
+    found = configfile.find(config_path, os.environ)
     if found is None:
         return Place(None, StateDir(os.path.abspath(DEFAULT_STATE_DIR)))
-    try:
-        config = configuration.load(found)
-    except ConfigError as error:
-        return _despite(found, error)
-    return Place(config, StateDir(config.state_dir))
+    named = configfile.state_dir_of(found)
+    if named is not None and os.path.isdir(named):
+        return Place(partial(_load_if_sound, found), StateDir(named))
+    config = _load(found)
+    return Place(lambda: config, StateDir(config.state_dir))
 
 
-def _despite(path: str, error: ConfigError) -> Place:
+def _load(path: str) -> Config:
+    from daemon import config as configuration
+
+    return configuration.load(path)
+
+
+def _load_if_sound(path: str) -> Config | None:
     """Looking at a daemon must work just when its configuration, or a disk that it names, is broken."""
-    state_dir = configuration.state_dir_of(path)
-    if state_dir is None or not os.path.isdir(state_dir):
-        raise error
-    for mistake in error.mistakes:
-        click.echo(f"warning: {mistake}", err=True)
-    return Place(None, StateDir(state_dir))
+    try:
+        return _load(path)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            click.echo(f"warning: {mistake}", err=True)
+        return None
 
 
 def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
@@ -122,7 +132,15 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
     try:
         return ask(place.state.socket, command, **request)
     except NotRunning:
-        pass
+        return _change_here(place, command, request)
+
+
+def _change_here(place: Place, command: str, request: dict[str, Any]) -> dict[str, Any]:
+    from daemon.db import Readers, Writer  # with all of what follows, too slow for commands that only look
+    from daemon.jobs import JobTable
+    from daemon.operations import Down, Operations
+    from daemon.switches import Switches
+
     with place.table():
         pass
     with place.state.lock(wait_seconds=5.0):
@@ -131,7 +149,7 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
         try:
             table = JobTable(writer, Readers(place.state.database))
             switches = Switches(writer, Readers(place.state.database))
-            operations = Operations(place.state.database, table, switches, partial(_sources, place), Down())
+            operations = Operations(place.state.database, table, switches, lambda: _sources(place), Down())
             return operations.handlers()[command](request)
         finally:
             writer.close()

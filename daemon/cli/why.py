@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from daemon import buckets, queries
+from daemon import buckets, queries, switches
 from daemon.cli.common import Place, clock_time, locate, place_options
 from daemon.config import Watch
 from daemon.db import Connection
@@ -23,10 +23,11 @@ def command(what: str, config_path: str | None, state_dir: str | None) -> None:
     """Tell what happened to a document: which rule took or refused it, which attempts, which error, which output."""
     place = locate(config_path, state_dir)
     with place.table() as db:
+        paused = switches.read(db.execute)
         lines = list(_of_job(db, int(what)) if _is_job(what) else _of_document(place, db, what))
     for line in lines:
         click.echo(line)
-    for line in _conditions(place):
+    for line in _conditions(place, paused):
         click.echo(line)
 
 
@@ -116,10 +117,14 @@ def _story(job: dict[str, Any]) -> Iterator[str]:
         yield f"    try again: convertd retry {job['id']}"
 
 
-def _conditions(place: Place) -> Iterator[str]:
+def _conditions(place: Place, paused: switches.Paused) -> Iterator[str]:
     live = place.live()
     if live is None:
         yield "the daemon is not running"
+        if paused.all:
+            yield "all watches are paused by `convertd pause` (go on: convertd resume)"
+        for name in [] if paused.all else sorted(paused.watches):
+            yield f"watch {name} is paused: {paused.reason(name)}"
         return
     for name, watch in live["watches"].items():
         if watch["error"]:
