@@ -293,7 +293,7 @@ def _finish_s3(table: Table) -> None:
     for key in table.take_all():
         if key in S3_KEYS:
             continue
-        if _SECRET_KEY.search(key):
+        if re.search(_CONFIDENTIAL, key):
             allowed = "credentials_file, profile, or the environment of the daemon"
             table.refuse(key, "what looks like a secret", allowed, "secrets do not belong in this file")
         else:
