@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from daemon.db import Connection, Row
@@ -72,6 +73,18 @@ def known(db: Connection, watch: str, source: bytes) -> bool:
     """Whether a version of the document is remembered, though its jobs may have been pruned."""
     sql = "SELECT 1 FROM documents WHERE watch = (SELECT id FROM watches WHERE name = ?) AND source = ?"
     return next(iter(db.execute(sql, (watch, source))), None) is not None
+
+
+def versions(db: Connection, watch: str, sources: Sequence[bytes]) -> dict[bytes, str]:
+    """The last seen versions of those of these documents that are known."""
+    found: dict[bytes, str] = {}
+    for start in range(0, len(sources), MOST_BINDINGS):
+        chunk = sources[start : start + MOST_BINDINGS]
+        marks = ", ".join("?" * len(chunk))
+        sql = f"""SELECT source, version FROM documents WHERE watch = (SELECT id FROM watches WHERE name = ?)
+                  AND source IN ({marks})"""
+        found.update(db.execute(sql, (watch, *chunk)))
+    return found
 
 
 def failed_ids(db: Connection, watch: str | None) -> list[int]:

@@ -169,3 +169,10 @@ LANGUAGES: dict[str, str] = {
     "rst": "rst",
 }
 """Extension → the language of the fenced code block that holds such a text."""
+
+NO_DOCUMENTS = frozenset(
+    b".mp3 .m4a .aac .flac .ogg .oga .opus .wav .wma .mid .mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .flv .ogv"
+    b" .exe .dll .msi .so .dylib .o .a .class .wasm .deb .rpm .dmg .iso .img .vhd .vmdk .rar .bz2 .xz .zst .cab"
+    b" .sqlite .sqlite3 .mdb .accdb .ttf .otf .woff .woff2 .psd .dwg .ico .cur .wmf .ps .eps .djvu .mobi".split()
+)
+"""Extensions of files that are refused for what they are named after: media, programs, images of disks, fonts."""

@@ -14,6 +14,10 @@ from daemon.model import Candidate, Disposal, Job, State
 from daemon.payload import Payloads
 from daemon.s3.clients import Clients
 
+Takes = Callable[[bytes], bool]
+PassOver = Callable[[bytes, str], None]
+"""Hears of a path and of the rule, or of what else there is, by which it is not taken."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -147,6 +151,26 @@ class Source(Protocol):
     def explain(self, source: bytes) -> Iterator[str]:
         """Sentences on why this path is or is not taken, for `why`; changes nothing."""
         ...
+
+    def survey(self, pass_over: PassOver) -> Iterator[list[Candidate]]:
+        """What is there now and would be taken, in batches, for `plan`; changes nothing.
+
+        `pass_over` hears of what is not taken, and why. Raises EnvironmentProblem where the source cannot be looked
+        through.
+        """
+        ...
+
+
+def surveyed(takes: Takes, why: Callable[[bytes], str | None], pass_over: PassOver) -> Takes:
+    """What decides for `Source.survey`: as `takes` does, and telling of what it does not take."""
+
+    def takes_or_tells(source: bytes) -> bool:
+        if takes(source):
+            return True
+        pass_over(source, why(source) or "")
+        return False
+
+    return takes_or_tells
 
 
 def source_name(source: bytes) -> str:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from daemon.errors import EnvironmentProblem, Kind, SourceChanged, SourceVanished, TransientError
 from daemon.faults import Fault, no_fault
 from daemon.files import NotRegularFile, RootFolder, folder_beneath, open_regular
-from daemon.model import Disposal, Job, State, display
-from daemon.sources.base import Fetched, Ledger, Surroundings, Watcher
+from daemon.model import Candidate, Disposal, Job, State, display
+from daemon.sources.base import Fetched, Ledger, PassOver, Surroundings, Watcher, surveyed
 from daemon.sources.discovery import Filter, FolderDiscovery, Intervals
 from daemon.sources.disposer import Disposer, Place
 from daemon.sources.readiness import Readiness, Ready
-from daemon.sources.scan import candidate
+from daemon.sources.scan import Tree, candidate
 from daemon.sources.version import file_version, same_but_for_identity
 from daemon.sources.waiting import Rechecks
 
@@ -151,6 +151,19 @@ class FolderSource:
             yield "taken by this watch"
         else:
             yield f"waits: {verdict.reason}"
+
+    def survey(self, pass_over: PassOver) -> Iterator[list[Candidate]]:
+        takes = surveyed(self._wanted.takes, self._wanted.why, pass_over)
+        tree = Tree(self._root.path, takes, self._clock)
+        try:
+            yield from tree.walk()
+            for folder, error in tree.unreadable.items():
+                pass_over(folder + b"/", f"the folder cannot be read: {error}")
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the folder {display(self._root.path)} cannot be read: {error.strerror}",
+                "Make it, mount its disk or mend its permissions: convertd doctor tells more.",
+            ) from error
 
     def _open(self, job: Job) -> int:
         """Raises the errors of `fetch`."""

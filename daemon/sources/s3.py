@@ -21,7 +21,7 @@ from daemon.s3.download import Downloader
 from daemon.s3.listing import Page, pages, read_fast
 from daemon.s3.objects import Bucket, Head, server_age_seconds
 from daemon.s3.problems import CredentialsProblem
-from daemon.sources.base import Fetched, Ledger, Surroundings, Watcher
+from daemon.sources.base import Fetched, Ledger, PassOver, Surroundings, Watcher, surveyed
 from daemon.sources.s3_disposer import S3Disposer
 from daemon.sources.s3_version import etag_of, may_hold_the_same, object_version
 from daemon.sources.waiting import Rechecks
@@ -96,7 +96,7 @@ class S3Source:
         client = self._clients.s3(self._settings, reading=True)
         read_fast(client)
         for page in pages(client, self._place.bucket, self._place.prefix, token):
-            yield self._candidates(page), page
+            yield self._candidates(page, self._wanted.takes), page
 
     def look(self, source: bytes) -> Candidate | None:
         """The object at this path as it is now; None where there is none that this watch takes."""
@@ -109,8 +109,8 @@ class S3Source:
             return None
         return Candidate(source, object_version(head.etag, head.size_bytes), head.size_bytes)
 
-    def _candidates(self, page: Page) -> list[Candidate]:
-        skip, takes = len(self._place.prefix), self._wanted.takes
+    def _candidates(self, page: Page, takes: Callable[[bytes], bool]) -> list[Candidate]:
+        skip = len(self._place.prefix)
         candidates = []
         for key, etag, size_bytes in page.entries:
             source = key[skip:].encode("utf-8", "surrogateescape")
@@ -227,6 +227,20 @@ class S3Source:
             yield f"cannot be looked at: {error.message}"
             return
         yield "taken by this watch" if there else f"not there now: {display(self._key(source).encode())}"
+
+    def survey(self, pass_over: PassOver) -> Iterator[list[Candidate]]:
+        client = self._clients.s3(self._settings, reading=True)
+        read_fast(client)
+        takes = surveyed(self._wanted.takes, self._wanted.why, pass_over)
+        try:
+            for page in pages(client, self._place.bucket, self._place.prefix):
+                for _ in range(page.unnamed):
+                    pass_over(b"?", "its key is not UTF-8")
+                yield self._candidates(page, takes)
+        except (EnvironmentProblem, Stopped):
+            raise
+        except ConvertdError as error:
+            raise EnvironmentProblem(error.message, error.hint) from error
 
 
 class Polling:

@@ -19,7 +19,7 @@ LAYERS = (
     {"settings", "payload"},
     {"config", "naming", "results", "db", "keeper", "s3"},
     {"sources", "sinks", "jobs", "queries", "pool", "dispatch", "switches", "cancellations"},
-    {"pulse", "health", "disposal", "pipeline", "operations", "control"},
+    {"pulse", "health", "disposal", "pipeline", "operations", "control", "plan"},
     {"discovery", "worker", "service"},
     {"roster"},
     {"live", "reload"},
