@@ -11,7 +11,7 @@ import click
 from daemon import __version__
 from daemon.errors import ConfigError, ConvertdError
 
-COMMANDS = ("run", "convert", "status", "jobs", "why", "retry", "cancel", "pause", "resume", "plan", "prune")
+COMMANDS = ("run", "convert", "status", "jobs", "why", "retry", "cancel", "pause", "resume", "plan", "prune", "install")
 
 
 class LazyGroup(click.Group):

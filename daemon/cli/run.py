@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ def command(folders: tuple[str, ...], once: bool, config_path: str | None, state
     """Run the daemon in the foreground; with two folders no configuration file is needed."""
     config = _configuration(folders, config_path, state_dir)
     log = logs.build(config.log.level, config.log.format)
+    with suppress(ValueError, OSError):  # no stderr
+        faulthandler.enable()  # where every thread stood when a watchdog ended it
     with ExitStack() as stack:
         supervisor = stack.enter_context(app.running(config, log, once=once))
         _listen_to_signals(supervisor)

@@ -1,0 +1,146 @@
+"""What a configuration needs of the machine: folders to read, folders to write, a network. And who may use a folder."""
+
+from __future__ import annotations
+
+import grp
+import ipaddress
+import os
+import pwd
+import stat
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from daemon.config import Config, Watch
+from daemon.converters.process import import_folders
+from daemon.units import Network, outermost
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Folders without symbolic links; `files` are folders with files besides documents, such as the configuration."""
+
+    sources: tuple[str, ...]
+    written: tuple[str, ...]
+    files: tuple[str, ...]
+    network: Network
+
+
+def needs(config: Config) -> Needs:
+    """What the daemon needs for this configuration."""
+    sources, written, files = [], [config.state_dir], [config.ocr.tessdata_dir]
+    for watch in config.watches:
+        disposals = (watch.on_success, watch.on_failure)
+        disposed = any(disposal.action != "keep" for disposal in disposals)
+        (written if disposed else sources).append(watch.source)
+        written += [watch.sink, *(disposal.target for disposal in disposals)]
+        files += map(_folder_of, (watch.s3.credentials_file, watch.s3.ca_bundle))
+    # The folder of the file and not the file, which editors replace: a file that is bound stays the old one.
+    files += map(_folder_of, (config.path, _secret_file(config)))
+    return Needs(_folders(sources), _folders(written), _folders(files), network(config))
+
+
+def network(config: Config) -> Network:
+    """Whom the daemon talks to. A hook's command may talk to anybody."""
+    notify, metrics = getattr(config, "notify", None), getattr(config, "metrics", None)
+    if any(map(_is_remote, config.watches)) or (notify and (notify.command or notify.webhook)):
+        return Network.ANY
+    if metrics is None or not metrics.listen:
+        return Network.NONE
+    return Network.LOCAL if _is_this_machine(metrics.listen[0]) else Network.ANY
+
+
+def program() -> tuple[list[str], list[str]]:
+    """The command of this very installation, and the folders without which it does not run."""
+    scripts = os.path.realpath(os.path.dirname(sys.executable))  # not of the executable: a venv's is a link out of it
+    script = os.path.join(scripts, "convertd")
+    python = os.path.join(scripts, os.path.basename(sys.executable))
+    command = [script] if os.access(script, os.X_OK) else [python, "-m", "daemon"]
+    interpreter = (scripts, sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(python)))
+    return command, outermost(filter(os.path.isdir, _folders([*interpreter, *import_folders()])))
+
+
+@dataclass(frozen=True)
+class User:
+    """Whom the daemon is to run as; `uid` is None while there is no such user."""
+
+    name: str
+    uid: int | None
+    groups: frozenset[int]
+
+    @classmethod
+    def named(cls, name: str) -> User:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            return cls(name, None, frozenset())
+        return cls(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
+
+    def may(self, folder: str, *, write: bool = False, alone: bool = False) -> bool:
+        """Whether the user may enter and list the folder, and write into it, as far as modes tell.
+
+        What is above it counts too unless it stands alone, as where the unit puts it into an empty home.
+        """
+        try:
+            above = [] if alone else _above(folder)
+            return self._has(folder, 0o7 if write else 0o5) and all(self._has(parent, 0o1) for parent in above)
+        except OSError:
+            return False
+
+    def _has(self, folder: str, bits: int) -> bool:
+        if self.uid == 0:
+            return True
+        status = os.stat(folder)
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid == self.uid:
+            mode >>= 6
+        elif status.st_gid in self.groups:
+            mode >>= 3
+        return mode & bits == bits
+
+
+def owner_of(folder: str) -> str | None:
+    """Who owns a folder, None where it is root's or does not exist."""
+    try:
+        uid = os.stat(folder).st_uid
+        return pwd.getpwuid(uid).pw_name if uid else None
+    except (OSError, KeyError):
+        return None
+
+
+def primary_group(user: str) -> str:
+    """The group of a user; one that does not exist yet gets a group of the same name."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return user
+
+
+def _above(folder: str) -> list[str]:
+    parent = os.path.dirname(folder)
+    return [] if parent == folder else [parent, *_above(parent)]
+
+
+def _folders(paths: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({os.path.realpath(path) for path in paths if path and os.path.isabs(path)}))
+
+
+def _folder_of(path: str | None) -> str | None:
+    return os.path.dirname(path) if path else None
+
+
+def _secret_file(config: Config) -> str | None:
+    notify = getattr(config, "notify", None)
+    return getattr(notify, "secret_file", None)
+
+
+def _is_remote(watch: Watch) -> bool:
+    places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
+    return any(place and not os.path.isabs(place) for place in places)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
