@@ -41,7 +41,7 @@ def error_file(
     """The reason of a failure, for people and scripts."""
     return _dump(
         {
-            **_identity(job),
+            **identity(job),
             "kind": error.kind.value,
             "message": error.message,
             "hint": error.hint,
@@ -55,7 +55,7 @@ def error_file(
 def _sidecar(job: Job, conversion: Conversion, started_at: float, finished_at: float) -> bytes:
     return _dump(
         {
-            **_identity(job),
+            **identity(job),
             "sha256": conversion.sha256,
             "size_bytes": job.size_bytes,
             "media_type": conversion.media_type,
@@ -76,11 +76,12 @@ def _sidecar(job: Job, conversion: Conversion, started_at: float, finished_at: f
     )
 
 
-def _identity(job: Job) -> dict[str, Any]:
-    identity: dict[str, Any] = {"source": job.source.decode("utf-8", "replace")}
-    if identity["source"].encode() != job.source:
-        identity["source_base64"] = base64.b64encode(job.source).decode()
-    return identity | {"version": job.version}
+def identity(job: Job) -> dict[str, Any]:
+    """Which document a job is about, as everything says it that leaves convertd."""
+    about: dict[str, Any] = {"source": job.source.decode("utf-8", "replace")}
+    if about["source"].encode() != job.source:
+        about["source_base64"] = base64.b64encode(job.source).decode()
+    return about | {"version": job.version}
 
 
 def _dump(content: dict[str, Any]) -> bytes:

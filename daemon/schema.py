@@ -107,14 +107,19 @@ CREATE INDEX jobs_by_batch ON jobs (batch, state, id) WHERE batch IS NOT NULL;
 DROP INDEX jobs_pending;
 CREATE INDEX jobs_pending ON jobs (watch, discovered_at - 600.0 * priority, id) WHERE state = 'pending';
 
--- What others are to be told, each until it was delivered.
+-- What others are to be told, in the order in which it happened, until all of them have got it.
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    payload TEXT NOT NULL,
     created_at REAL NOT NULL,
-    command_due INTEGER NOT NULL,
-    webhook_due INTEGER NOT NULL
+    payload TEXT NOT NULL
 );
+
+-- Who is to be told (the command, the webhook): has got the events up to `delivered`, but for those that were dropped.
+CREATE TABLE targets (
+    name TEXT PRIMARY KEY,
+    delivered INTEGER NOT NULL,
+    dropped INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)
