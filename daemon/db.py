@@ -18,6 +18,7 @@ import apsw
 
 from daemon.errors import ConvertdError, EnvironmentProblem, FatalError, UsageError
 from daemon.faults import Fault, no_fault
+from daemon.meters import UNMETERED, Meter
 from daemon.schema import APPLICATION_ID, MIGRATIONS
 
 Connection = apsw.Connection
@@ -79,9 +80,10 @@ class Writer:
     batch in which one operation fails is rolled back and its operations are run again, each for itself.
     """
 
-    def __init__(self, path: str, fault: Fault = no_fault) -> None:
+    def __init__(self, path: str, fault: Fault = no_fault, meter: Meter = UNMETERED) -> None:
         self._path = path
         self._fault = fault
+        self._meter = meter
         self._queue: queue.SimpleQueue[tuple[Operation[Any], Answer[Any] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="job-table-writer", daemon=True)
         self._closed = threading.Event()
@@ -173,6 +175,7 @@ class Writer:
 
     def _transact(self, operations: list[Operation[Any]]) -> list[Any]:
         connection = self._connection
+        began = time.monotonic()
         connection.execute("BEGIN IMMEDIATE")
         try:
             results = [operation(connection) for operation in operations]
@@ -183,6 +186,7 @@ class Writer:
                 connection.execute("ROLLBACK")
             raise
         self.commits += 1
+        self._meter.committed(time.monotonic() - began)
         self._fault("after-commit")
         return results
 

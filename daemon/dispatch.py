@@ -20,6 +20,7 @@ from daemon.model import Job
 CAPACITY = 10_000
 SUSPECT_AFTER_INTERRUPTIONS = 2
 SUSPECT_PATIENCE_SECONDS = 600.0
+ANSWER_STEP_SECONDS = 0.01
 
 Refill = Callable[[str, int], list[tuple[Job, float]]]
 Document = tuple[str, bytes]
@@ -209,6 +210,22 @@ class Dispatcher:
             self._seen_turns, self._seen_waiting = self._turns, self._waiting > 0
             self._changed.notify_all()
             return moved
+        finally:
+            self._changed.release()
+
+    def answers(self, seconds: float) -> bool:
+        """Whether `take` works: its lock can be had within the time, and if somebody waits in it, somebody looks for a
+        job when called to."""
+        if not self._changed.acquire(timeout=seconds):
+            return False
+        try:
+            turns = self._turns
+            for _ in range(1 + int(seconds / ANSWER_STEP_SECONDS)):
+                if not self._waiting or self._turns != turns:
+                    return True
+                self._changed.notify_all()
+                self._changed.wait(ANSWER_STEP_SECONDS)
+            return self._turns != turns
         finally:
             self._changed.release()
 

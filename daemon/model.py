@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a converter made of a document, and how."""
+    """What a converter made of a document, and how. `first_engine` is the one that was tried first."""
 
     markdown: bytes
     sha256: str
@@ -73,3 +73,4 @@ class Conversion:
     characters: int = 0
     warnings: tuple[str, ...] = field(default=())
     convert_seconds: float = 0.0
+    first_engine: str = ""

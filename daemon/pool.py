@@ -23,6 +23,9 @@ ATTEMPTS = 3
 THREADS_LEFT = 4
 """How many threads documents may leave behind in a child."""
 CANCELLED = "cancelled"
+LONG_SERVICE = "long service"
+EXPECTED = frozenset({CANCELLED, LONG_SERVICE})
+"""Why a child is replaced with nothing being wrong."""
 SPOILT = frozenset({Kind.CRASHED, Kind.OUT_OF_MEMORY})
 """What an earlier document may be the cause of, by the threads and the memory that it left behind."""
 
@@ -58,8 +61,8 @@ class Slot:
 class ConverterPool:
     """`size` converter children. All methods may be called from any thread.
 
-    `on_event` hears of children that did not start or were replaced for another reason than long service, and once
-    of a sandbox that the kernel cannot close; it is called from the thread that found out.
+    `on_event` hears of children that did not start or were replaced ("relieved" where nothing is wrong with that), and
+    once of a sandbox that the kernel cannot close; it is called from the thread that found out.
     """
 
     def __init__(self, settings: ChildSettings, size: int, on_event: OnEvent) -> None:
@@ -159,12 +162,13 @@ class ConverterPool:
     def _give_back(self, child: ChildProcess) -> None:
         with self._lock:
             del self._work[child]
+        if not child.unfit and self._served_long(child):
+            child.unfit = LONG_SERVICE
         reason = child.unfit
-        if not reason and self._served_long(child):
-            child.unfit = "long service"
         self._keeper.give_back(child)
-        if reason and reason != CANCELLED and not self._keeper.stopping:
-            self._on_event("converter replaced", {"pid": child.pid, "reason": reason})
+        if reason and not self._keeper.stopping:
+            event = "converter relieved" if reason in EXPECTED else "converter replaced"
+            self._on_event(event, {"pid": child.pid, "reason": reason})
 
     def _served_long(self, child: ChildProcess) -> bool:
         before, now = child.footprint_when_ready, child.footprint()

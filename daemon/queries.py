@@ -39,6 +39,23 @@ def oldest_pending(db: Connection) -> float | None:
     return min(found, default=None)
 
 
+def oldest_by_watch(db: Connection) -> dict[str, float]:
+    """The same of each watch that has any."""
+    sql = """SELECT name, (SELECT discovered_at FROM jobs WHERE state = 'pending' AND watch = watches.id
+             ORDER BY jobs.id LIMIT 1) FROM watches"""
+    return {name: since for name, since in db.execute(sql) if since is not None}
+
+
+def outbox(db: Connection) -> dict[str, dict[str, Any]]:
+    """Of each target of notifications: how many events wait for it, since when the first, how many were dropped."""
+    found = {}
+    sql = """SELECT name, dropped, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0) - delivered,
+             (SELECT created_at FROM events WHERE id > delivered ORDER BY id LIMIT 1) FROM targets ORDER BY name"""
+    for name, dropped, waiting, since in db.execute(sql):
+        found[name] = {"waiting": max(0, waiting), "waiting_since": since, "dropped": dropped}
+    return found
+
+
 def watches(db: Connection) -> list[tuple[str, str, str]]:
     """Name, source and sink of every watch ever seen, in the order of their first appearance."""
     rows = db.execute("SELECT name, source, sink FROM watches")

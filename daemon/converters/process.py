@@ -151,6 +151,7 @@ class ChildProcess:
             characters=result.characters,
             warnings=tuple(map(printable, result.warnings)),
             convert_seconds=time.monotonic() - started,
+            first_engine=talk.first_engine,
         )
 
     def footprint(self) -> Footprint:

@@ -26,8 +26,8 @@ class Talk:
         self._heard_before_bytes = channel.heard_bytes
         self.begun = False
         """Whether the child has said anything: until then the document has not touched it."""
-        self.engine = ""
-        """Which engine is at work."""
+        self.engine = self.first_engine = ""
+        """Which engine is at work, and which was first."""
         self.last = False
         """Whether the child said that it ends."""
 
@@ -48,6 +48,7 @@ class Talk:
             if isinstance(reply, wire.End):
                 raise wire.ProtocolError("an end without a beginning")
             self.engine = printable(reply.engine)
+            self.first_engine = self.first_engine or self.engine
         raise wire.ProtocolError("endless talk")
 
     def _markdown(self, result: wire.Result, result_bytes: int) -> bytes:
