@@ -1,13 +1,22 @@
-"""The log: one line an event, console on a terminal and JSON elsewhere. Values can never forge a line."""
+"""The log: one line an event, console on a terminal and JSON elsewhere. Values can never forge a line.
+
+Under systemd each line says its priority to the journal (sd-daemon(3)). Repeats are counted instead of written
+(`daemon.repeats`).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol, TextIO, cast
 
 from daemon.model import printable
+from daemon.repeats import Repeats
+
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 class Log(Protocol):
@@ -35,7 +44,7 @@ class Lossy:
             self._stream.flush()
 
 
-def build(level: str, form: str, stream: TextIO = sys.stderr) -> Log:
+def build(level: str, form: str, stream: TextIO = sys.stderr, environ: Mapping[str, str] = os.environ) -> Log:
     """A log that writes to `stream`. `form` is auto, json or console; auto is console on a terminal."""
     import structlog
 
@@ -51,16 +60,40 @@ def build(level: str, form: str, stream: TextIO = sys.stderr) -> Log:
         structlog.processors.format_exc_info,
         *([_printable] if console else []),
         renderer,
+        *([_with_priority] if is_journal(stream, environ) else []),
     ]
-    return cast(
-        Log,
-        structlog.wrap_logger(
-            structlog.WriteLogger(cast(TextIO, Lossy(stream))),
-            processors=processors,
-            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-            cache_logger_on_first_use=True,
-        ),
-    )
+    logger = structlog.WriteLogger(cast(TextIO, Lossy(stream)))
+    filtering = structlog.make_filtering_bound_logger(getattr(logging, level.upper()))
+
+    def wrapped(*first: Any) -> Any:
+        return structlog.wrap_logger(
+            logger, processors=[*first, *processors], wrapper_class=filtering, cache_logger_on_first_use=True
+        )
+
+    bare = wrapped()
+    repeats = Repeats(lambda method, event, values: getattr(bare, method)(event, **values))
+
+    def once(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        if not repeats.is_new(method, str(event.get("event")), event):
+            raise structlog.DropEvent
+        return event
+
+    return cast(Log, wrapped(once))
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether what is written to the stream goes to the journal, and nowhere else."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _with_priority(logger: Any, method: str, text: str) -> str:
+    """Every line of it: the journal takes each for a message of its own."""
+    prefix = f"<{PRIORITIES.get(method, 6)}>"
+    return "\n".join(prefix + line for line in text.split("\n"))
 
 
 def _printable(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
