@@ -102,7 +102,7 @@ def _for_system(config: Config, path: str) -> Plan:
         commands.append(f"systemd-sysusers {SYSUSERS}")
     commands += _missing(needed.sources, written, user.name)
     commands += ["systemctl daemon-reload", f"systemctl enable --now {name}"]
-    notes = [*_on_places(hidden, needed), *_on_moves(config, user), *_on_network(needed)]
+    notes = [*_on_places(hidden, needed), *_on_moves(config, user), *_on_network(needed), *_on_hook(config)]
     notes += _on_rights(user, folders, needed, written)
     return Plan(target, files, tuple(commands), tuple(notes))
 
@@ -143,6 +143,15 @@ def _on_network(needed: Needs) -> list[str]:
         return []
     what = "no network" if needed.network is Network.NONE else "this machine only"
     return [f"the service gets {what}, as the configuration needs no more; run this again once it does"]
+
+
+def _on_hook(config: Config) -> list[str]:
+    if not config.notify.command:
+        return []
+    return [
+        "notify.command runs within the limits of the unit; one that compiles at run time (Java, JavaScript) needs"
+        " MemoryDenyWriteExecute=no, by `systemctl edit`"
+    ]
 
 
 def _on_rights(user: User, folders: Sequence[str], needed: Needs, written: Sequence[str]) -> list[str]:

@@ -36,18 +36,17 @@ def needs(config: Config) -> Needs:
         written += [watch.sink, *(disposal.target for disposal in disposals)]
         files += map(_folder_of, (watch.s3.credentials_file, watch.s3.ca_bundle))
     # The folder of the file and not the file, which editors replace: a file that is bound stays the old one.
-    files += map(_folder_of, (config.path, _secret_file(config)))
+    files += map(_folder_of, (config.path, config.notify.secret_file, *config.notify.command[:1]))
     return Needs(_folders(sources), _folders(written), _folders(files), network(config))
 
 
 def network(config: Config) -> Network:
     """Whom the daemon talks to. A hook's command may talk to anybody."""
-    notify, metrics = getattr(config, "notify", None), getattr(config, "metrics", None)
-    if any(map(_is_remote, config.watches)) or (notify and (notify.command or notify.webhook)):
+    if any(map(_is_remote, config.watches)) or config.notify.command or config.notify.webhook:
         return Network.ANY
-    if metrics is None or not metrics.listen:
+    if config.metrics.listen is None:
         return Network.NONE
-    return Network.LOCAL if _is_this_machine(metrics.listen[0]) else Network.ANY
+    return Network.LOCAL if _is_this_machine(config.metrics.listen[0]) else Network.ANY
 
 
 def program() -> tuple[list[str], list[str]]:
@@ -127,11 +126,6 @@ def _folders(paths: Iterable[str | None]) -> tuple[str, ...]:
 
 def _folder_of(path: str | None) -> str | None:
     return os.path.dirname(path) if path else None
-
-
-def _secret_file(config: Config) -> str | None:
-    notify = getattr(config, "notify", None)
-    return getattr(notify, "secret_file", None)
 
 
 def _is_remote(watch: Watch) -> bool:

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from daemon.dispatch import Census
+from daemon.errors import ConvertdError
 from daemon.pulse import Pulse
 from daemon.systemd import Notifier
 
@@ -16,11 +18,12 @@ STATUS_SECONDS = 5.0
 
 
 class Service:
-    """`ready`, `reloading` and `stopping` are called by the supervisor; a thread of its own does the rest.
+    """`ready`, `reloading` and `stopping` are called by the supervisor; two threads of its own do the rest.
 
-    The thread is not among those that end the daemon when they end: if it dies, the watchdog is fed no longer.
-    It goes on while the daemon drains. `watchdog_seconds` is how long the manager waits for a sign of life, None for
-    ever; `status` makes a line for people.
+    They are not among those that end the daemon when they end, and go on while it drains. What makes the status may
+    wait for whatever is sick, so it has a thread apart from the one that feeds the watchdog.
+    `watchdog_seconds` is how long the manager waits for a sign of life, None for ever; `status` makes a line for
+    people, or raises ConvertdError where there is none to be had.
     """
 
     def __init__(
@@ -29,22 +32,22 @@ class Service:
         watchdog_seconds: float | None,
         pulse: Pulse,
         status: Callable[[], str],
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._notifier = notifier
         self._beat_seconds = None if watchdog_seconds is None else watchdog_seconds / 2
         self._pulse = pulse
         self._status = status
-        self._monotonic = monotonic
         self._said = ""
-        self._next_beat = 0.0
         self._stopping = False
 
     def ready(self) -> None:
         """The daemon serves: tell, and go on telling."""
-        if self._notifier.present:
-            self._notifier.send(READY=1)
-            threading.Thread(target=self._run, name="service-manager", daemon=True).start()
+        if not self._notifier.present:
+            return
+        self._notifier.send(READY=1)
+        _every(STATUS_SECONDS, self.tell, "service-status")
+        if self._beat_seconds is not None:
+            _every(self._beat_seconds, partial(self.feed, self._beat_seconds / 4), "service-watchdog")
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
@@ -60,31 +63,35 @@ class Service:
         self._stopping = True
         self._notifier.send(STOPPING=1, STATUS="stopping: running conversions are brought to their end")
 
-    def look(self) -> None:
-        """Say what has changed, and feed the watchdog if that is due and deserved."""
-        now = self._monotonic()
-        if self._beat_seconds is not None and now >= self._next_beat:
-            self._next_beat = now + self._beat_seconds
-            if self._pulse.beats(self._beat_seconds / 4):
-                self._notifier.send(WATCHDOG=1)
-        line = self._line()
+    def feed(self, patience_seconds: float) -> None:
+        """Feed the watchdog, if that is deserved."""
+        if self._pulse.beats(patience_seconds):
+            self._notifier.send(WATCHDOG=1)
+
+    def tell(self) -> None:
+        """Say what has changed."""
+        try:
+            line = self._status()
+        except ConvertdError as error:
+            line = error.message
+        if self._pulse.waits_for_disk:
+            line += "; state_dir does not answer"
         if line != self._said and not self._stopping:
             self._said = line
             self._notifier.send(STATUS=line)
 
-    def _line(self) -> str:
-        return f"{self._status()}{'; state_dir does not answer' if self._pulse.waits_for_disk else ''}"
 
-    def _run(self) -> None:
-        pause = threading.Event()
+def _every(seconds: float, act: Callable[[], None], name: str) -> None:
+    """Do it now and then, in a thread, to the end of the process."""
+    never = threading.Event()
+
+    def run() -> None:
         while True:
-            self.look()
-            pause.wait(self._pause_seconds())
+            begun = time.monotonic()
+            act()
+            never.wait(max(0.0, begun + seconds - time.monotonic()))
 
-    def _pause_seconds(self) -> float:
-        if self._beat_seconds is None:
-            return STATUS_SECONDS
-        return max(0.0, min(STATUS_SECONDS, self._next_beat - self._monotonic()))
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 def status_line(live: Mapping[str, Any], census: Census) -> str:

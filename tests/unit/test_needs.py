@@ -41,6 +41,21 @@ def test_a_bucket_needs_the_network_and_the_files_that_it_names(tmp_path: Path) 
     assert files == {"etc", "aws"}
 
 
+@pytest.mark.parametrize(
+    ("top", "network"),
+    [
+        ('[metrics]\nlisten = "127.0.0.1:9464"', Network.LOCAL),
+        ('[metrics]\nlisten = "[::1]:9464"', Network.LOCAL),
+        ('[metrics]\nlisten = "0.0.0.0:9464"', Network.ANY),
+        ('[notify]\nwebhook = "https://example.org/"', Network.ANY),
+        ('[notify]\ncommand = ["/bin/true"]', Network.ANY),
+    ],
+)
+def test_who_is_told_or_asks_needs_a_network(tmp_path: Path, top: str, network: Network) -> None:
+    watch = f'source = "{tmp_path}/in"\nsink = "{tmp_path}/out"\n'
+    assert needed_by(tmp_path, watch, top)[3] is network
+
+
 def test_a_symbolic_link_is_followed_to_what_is_needed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

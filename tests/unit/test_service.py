@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable
 
 from daemon.dispatch import Census
 from daemon.service import Service, status_line
+from tests.harness import until
 
 
 class Heard:
@@ -19,7 +21,7 @@ class Heard:
     def send(self, **values: str | int) -> None:
         self.messages.append(values)
 
-    def keys(self) -> list[list[str]]:
+    def said(self) -> list[list[str]]:
         return [list(message) for message in self.messages]
 
 
@@ -35,68 +37,71 @@ class Heart:
         return self.alive
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+def service(heard: Heard, heart: Heart, status: Callable[[], str] = lambda: "idle") -> Service:
+    return Service(heard, 20.0, heart, status)  # type: ignore[arg-type]
 
 
-def service(heard: Heard, heart: Heart, clock: Clock, status: Any, watchdog: float | None = 20.0) -> Service:
-    return Service(heard, watchdog, heart, status, clock)  # type: ignore[arg-type]
-
-
-def test_the_watchdog_is_fed_at_half_its_time_and_only_by_a_heart_that_beats() -> None:
-    heard, heart, clock = Heard(), Heart(), Clock()
-    told = service(heard, heart, clock, lambda: "idle")
-    told.look()
-    told.look()
-    assert heard.keys() == [["WATCHDOG"], ["STATUS"]]
-    clock.now += 10
-    told.look()
-    assert heard.keys().count(["WATCHDOG"]) == 2
-    heart.alive = False
-    clock.now += 10
-    told.look()
-    assert heart.asked == 3
-    assert heard.keys().count(["WATCHDOG"]) == 2
-
-
-def test_without_a_watchdog_nobody_is_asked() -> None:
+def test_the_watchdog_is_fed_only_by_a_heart_that_beats() -> None:
     heard, heart = Heard(), Heart()
-    service(heard, heart, Clock(), lambda: "idle", None).look()
-    assert heard.keys() == [["STATUS"]]
-    assert heart.asked == 0
+    told = service(heard, heart)
+    told.feed(1.0)
+    heart.alive = False
+    told.feed(1.0)
+    heart.alive = True
+    told.feed(1.0)
+    assert heart.asked == 3
+    assert heard.said() == [["WATCHDOG"], ["WATCHDOG"]]
+
+
+def test_who_is_ready_is_fed_and_tells_its_status() -> None:
+    heard = Heard()
+    service(heard, Heart()).ready()
+    until(lambda: len(heard.messages) == 3, "the threads have said what there is to say")
+    assert heard.said()[0] == ["READY"]
+    assert sorted(heard.said()[1:]) == [["STATUS"], ["WATCHDOG"]]
+
+
+def test_a_status_that_cannot_be_made_starves_nobody() -> None:
+    heard, never = Heard(), threading.Event()
+
+    def status() -> str:
+        never.wait(60)
+        return ""
+
+    service(heard, Heart(), status).ready()
+    until(lambda: ["WATCHDOG"] in heard.said(), "the watchdog is fed")
+    never.set()
 
 
 def test_a_status_is_told_when_it_changes() -> None:
     heard, lines = Heard(), iter(["one", "one", "two"])
-    told = service(heard, Heart(), Clock(), lambda: next(lines), None)
+    told = service(heard, Heart(), lambda: next(lines))
     for _ in range(3):
-        told.look()
+        told.tell()
     assert heard.messages == [{"STATUS": "one"}, {"STATUS": "two"}]
 
 
 def test_a_disk_that_does_not_answer_is_told() -> None:
     heard, heart = Heard(), Heart()
     heart.waits_for_disk = True
-    service(heard, heart, Clock(), lambda: "idle", None).look()
+    service(heard, heart).tell()
     assert heard.messages == [{"STATUS": "idle; state_dir does not answer"}]
 
 
 def test_a_reload_is_told_when_it_begins_and_when_it_ends() -> None:
     heard = Heard()
-    with service(heard, Heart(), Clock(), lambda: "").reloading():
-        assert heard.keys() == [["RELOADING", "MONOTONIC_USEC"]]
-    assert heard.keys()[1:] == [["READY"]]
+    with service(heard, Heart()).reloading():
+        assert heard.said() == [["RELOADING", "MONOTONIC_USEC"]]
+    assert heard.said()[1:] == [["READY"]]
 
 
 def test_the_watchdog_is_fed_while_the_daemon_drains_and_its_status_stays() -> None:
     heard = Heard()
-    told = service(heard, Heart(), Clock(), lambda: "1 watch")
+    told = service(heard, Heart())
     told.stopping()
-    told.look()
-    assert heard.keys() == [["STOPPING", "STATUS"], ["WATCHDOG"]]
+    told.feed(1.0)
+    told.tell()
+    assert heard.said() == [["STOPPING", "STATUS"], ["WATCHDOG"]]
 
 
 def test_a_status_line() -> None:
