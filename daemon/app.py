@@ -11,6 +11,7 @@ from functools import partial
 
 from daemon import config as configuration
 from daemon import sinks, sources
+from daemon.batches import Batches
 from daemon.cancellations import Cancellations
 from daemon.config import Config, Watch, check_engines, check_languages
 from daemon.control import ControlServer
@@ -25,13 +26,15 @@ from daemon.errors import EnvironmentProblem
 from daemon.faults import Fault, no_fault
 from daemon.files import ignore_lease_breaks
 from daemon.health import Health
+from daemon.intake import Intake
 from daemon.jobs import JobTable
 from daemon.live import Live
 from daemon.logs import Log
+from daemon.manifests import Manifests
 from daemon.model import Disposal
 from daemon.operations import Operations
 from daemon.payload import Payloads
-from daemon.pipeline import Pipeline, Policy, Route
+from daemon.pipeline import DELETE, Pipeline, Policy, Route
 from daemon.pool import ChildSettings, ConverterPool
 from daemon.pulse import Pulse
 from daemon.reload import Reload
@@ -40,7 +43,9 @@ from daemon.s3.clients import Clients
 from daemon.service import Service, status_line
 from daemon.sinks.base import Surroundings as SinkSurroundings
 from daemon.sources.base import Surroundings as SourceSurroundings
+from daemon.sources.submitted import SubmittedSource
 from daemon.statedir import StateDir
+from daemon.submissions import Submissions
 from daemon.supervisor import Parts, Stops, Supervisor, Tally
 from daemon.switches import Switches
 from daemon.systemd import Notifier, watchdog_seconds
@@ -96,10 +101,13 @@ def _assemble(
 ) -> Supervisor:
     _sweep_spool(state.spool)
     jobs = JobTable(writer, Readers(state.database))
+    intake = Intake(state.submitted, fault)
+    submitted = SubmittedSource(intake)
     switches = Switches(writer, Readers(state.database))
     interrupted = jobs.recover()
     if interrupted:
         log.warning("recovered", interrupted_jobs=interrupted)
+    intake.sweep(jobs.spooled)
     stops = Stops()
     workers = 2 * config.workers + SPARE_WORKERS
     clients = Clients(workers + DOWNLOAD_THREADS)
@@ -113,12 +121,15 @@ def _assemble(
         1.2 * max(config.retry.backoff_seconds, default=0.0),
         running_per_watch=workers - SPARE_WORKERS // 2,
     )
-    builder = Builder(config, state, clients, jobs, dispatcher, stops, log, fault)
+    batches = Batches(writer, Readers(state.database))
+    builder = Builder(config, state, clients, jobs, batches, submitted, dispatcher, stops, log, fault)
     roster = Roster(builder.post, jobs, dispatcher, switches)
     roster.serve(config.watches)
-    janitor = Janitor(roster.sources, jobs, log, lambda name, text: roster.health[name].note(text), tally.note_change)
+    janitor = Janitor(roster.sources, jobs, log, roster.note, tally.note_change, submitted=submitted)
     for job, reason in jobs.due_disposals():
-        if roster.serves(job.watch):
+        if job.submitted:
+            janitor.add(job, DELETE)
+        elif roster.serves(job.watch):
             janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
     cancellations = Cancellations(pool.interrupt)
     pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time)
@@ -138,11 +149,13 @@ def _assemble(
     )
     supervisor: Supervisor
     operations = Operations(
-        state.database, jobs, switches, roster.served, Live(dispatcher, janitor, roster, cancellations)
+        state.database, jobs, switches, roster.served, Live(dispatcher, janitor, roster, cancellations), intake.remove
     )
+    submissions = Submissions(intake, jobs, dispatcher, roster.watches, policy, fault)
     control = ControlServer(
         state.socket,
         {"status": lambda request: supervisor.status() | {"pid": os.getpid()}, **operations.handlers()},
+        {"submit": submissions.submit},
     )
     parts = Parts(
         dispatcher=dispatcher,
@@ -176,6 +189,8 @@ class Builder:
         state: StateDir,
         clients: Clients,
         jobs: JobTable,
+        batches: Batches,
+        submitted: SubmittedSource,
         dispatcher: Dispatcher,
         stops: Stops,
         log: Log,
@@ -188,17 +203,21 @@ class Builder:
         self._slots = 2 * config.workers
         self._state = state
         self._jobs = jobs
+        self._batches = batches
+        self._submitted = submitted
         self._dispatcher = dispatcher
         self._log = log
 
     def post(self, watch: Watch) -> Post:
         """The objects that serve this watch, no thread begun yet."""
         _make_missing_folders(watch)
-        route = Route(watch, sources.build(watch, self._source), sinks.build(watch, self._sink))
+        source, sink = sources.build(watch, self._source), sinks.build(watch, self._sink)
+        route = Route(watch, source, sink, self._submitted)
         health = Health(watch.name, _probe(route, self._state), self._dispatcher, self._log)
         stop = threading.Event()
         discovery = Discovery(route, self._jobs, self._dispatcher, health, stop, self._slots)
-        post = Post(route, health, discovery, stop)
+        manifests = Manifests(watch.name, sink, self._batches, self._state.spool, self._log)
+        post = Post(route, health, discovery, manifests, stop)
         if not route.sink.remote:  # a network could hold up the start; it is swept once the watch is served
             post.sweep()
         return post

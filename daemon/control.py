@@ -1,17 +1,20 @@
 """The control socket: how commands speak to a running daemon. One JSON line asks, one JSON line answers.
 
 The socket lies in state_dir with mode 0600, and the peer's credentials are checked besides. A client that is slow or
-hostile is dropped after `CLIENT_TIMEOUT_SECONDS`; at most `CLIENTS` are served at once.
+hostile is dropped after `CLIENT_TIMEOUT_SECONDS`; at most `CLIENTS` are served at once. Open files may come with a
+question, at most `DESCRIPTORS`; the daemon closes its own once the question is answered, refused or given up.
 """
 
 from __future__ import annotations
 
+import array
 import json
 import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,17 +23,23 @@ from daemon.errors import ConvertdError, NotRunning, Unanswered, UsageError
 CLIENT_TIMEOUT_SECONDS = 5.0
 CLIENTS = 16
 REQUEST_BYTES = 1 << 20
+DESCRIPTORS = 16
 ANSWER_TIMEOUT_SECONDS = 60.0
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
+FilesHandler = Callable[[dict[str, Any], Sequence[int]], dict[str, Any]]
+"""Takes descriptors as well, which are closed when it returns."""
 
 
 class ControlServer:
     """Answers requests in threads of its own. `start` raises UsageError where the socket cannot be made."""
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, path: str, handlers: Mapping[str, Handler], takers: Mapping[str, FilesHandler] | None = None
+    ) -> None:
         self._path = path
         self._handlers = handlers
+        self._takers = takers or {}
         self._slots = threading.BoundedSemaphore(CLIENTS)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._stopped = False
@@ -72,34 +81,56 @@ class ControlServer:
             os.unlink(self._path)
 
     def _serve(self, client: socket.socket) -> None:
+        descriptors: list[int] = []
         try:
             with client:
                 if _peer_uid(client) not in (0, os.geteuid()):
                     return
-                answer = self._answer(_read_line(client))
+                answer = self._answer(_read_request(client, descriptors), descriptors)
                 client.settimeout(CLIENT_TIMEOUT_SECONDS)
                 client.sendall(json.dumps(answer).encode() + b"\n")
         except OSError:
             pass  # the client's trouble, not ours
         finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
             self._slots.release()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            handler = self._handlers[request.pop("command")]
+            answer = self._handler(request.pop("command"), descriptors)
         except (ValueError, KeyError, AttributeError, TypeError):
             return _refusal("this daemon does not know that command", "It may be of another version: restart it.", 2)
         try:
-            return {"ok": handler(request)}
+            return {"ok": answer(request)}
         except ConvertdError as error:
             return _refusal(error.message, error.hint, error.exit_code)
         except Exception as error:
             return _refusal(f"the daemon could not do that: {error!r}", "Check the arguments, and report this.", 1)
 
+    def _handler(self, command: str, descriptors: Sequence[int]) -> Handler:
+        """What carries the command out. Raises KeyError for one that is not known, or that takes no files."""
+        taker = self._takers.get(command)
+        if taker is not None:
+            return lambda request: taker(request, descriptors)
+        if descriptors:
+            raise KeyError(command)
+        return self._handlers[command]
 
-def ask(path: str, command: str, *, timeout_seconds: float = ANSWER_TIMEOUT_SECONDS, **values: Any) -> dict[str, Any]:
-    """Ask the running daemon. Raises NotRunning, Unanswered, or what the daemon refused as a UsageError."""
+
+def ask(
+    path: str,
+    command: str,
+    *,
+    timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
+    descriptors: Sequence[int] = (),
+    **values: Any,
+) -> dict[str, Any]:
+    """Ask the running daemon, which also gets these open files, at most `DESCRIPTORS`.
+
+    Raises NotRunning, Unanswered, or what the daemon refused as a UsageError.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
         client.settimeout(timeout_seconds)
         try:
@@ -110,8 +141,8 @@ def ask(path: str, command: str, *, timeout_seconds: float = ANSWER_TIMEOUT_SECO
         except OSError as error:
             raise NotRunning("the daemon is not running", "Start it: convertd run") from error
         try:
-            client.sendall(json.dumps({"command": command, **values}).encode() + b"\n")
-            answer = json.loads(_read_line(client, None))
+            _send_request(client, json.dumps({"command": command, **values}).encode() + b"\n", descriptors)
+            answer = json.loads(_read_answer(client))
         except (OSError, ValueError) as error:
             raise Unanswered("the daemon does not answer", "It may be stopping or very busy: try again.") from error
     if "ok" in answer:
@@ -131,11 +162,42 @@ def _peer_uid(client: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
-def _read_line(peer: socket.socket, limit: int | None = REQUEST_BYTES) -> bytes:
+def _send_request(client: socket.socket, line: bytes, descriptors: Sequence[int]) -> None:
+    sent = socket.send_fds(client, [line], list(descriptors)) if descriptors else 0
+    client.sendall(line[sent:])
+
+
+def _read_request(client: socket.socket, descriptors: list[int]) -> bytes:
+    """The line that asks. `descriptors` gets those that came with it, also where the line does not come to its end."""
+    deadline = time.monotonic() + CLIENT_TIMEOUT_SECONDS
     received = bytearray()
     while not received.endswith(b"\n"):
-        chunk = peer.recv(1 << 16)
-        if not chunk or (limit is not None and len(received) + len(chunk) > limit):
+        client.settimeout(max(0.001, deadline - time.monotonic()))
+        chunk = _receive(client, descriptors)
+        if not chunk or len(received) + len(chunk) > REQUEST_BYTES or time.monotonic() > deadline:
+            raise ConnectionError("incomplete message")
+        received += chunk
+    return bytes(received)
+
+
+def _receive(client: socket.socket, descriptors: list[int]) -> bytes:
+    room = socket.CMSG_SPACE(DESCRIPTORS * struct.calcsize("i"))
+    chunk, ancillary, flags, _ = client.recvmsg(1 << 16, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers = array.array("i")
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+            descriptors += numbers
+    if flags & socket.MSG_CTRUNC or len(descriptors) > DESCRIPTORS:
+        raise ConnectionError("too many descriptors")  # those beyond the room were closed by the kernel
+    return chunk
+
+
+def _read_answer(server: socket.socket) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        chunk = server.recv(1 << 16)
+        if not chunk:
             raise ConnectionError("incomplete message")
         received += chunk
     return bytes(received)

@@ -11,6 +11,7 @@ from daemon.errors import EnvironmentProblem
 from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.model import Candidate
+from daemon.naming import batch_of, no_batch
 from daemon.pipeline import Route
 
 RECORD_AGAIN_SECONDS = 1.0
@@ -42,6 +43,7 @@ class Discovery:
         self._health = health
         self._stop = stop
         self._slots = slots
+        self._batch_of = batch_of if route.watch.batch == "subfolder" else no_batch
         self.left: int | None = None
 
     def run(self) -> None:
@@ -58,7 +60,8 @@ class Discovery:
         return self._insist(lambda: self._jobs.unknown(self._name, candidates)) or []
 
     def enqueue(self, candidates: list[Candidate]) -> int:
-        result = self._insist(lambda: self._jobs.enqueue(self._name, candidates, self._route.watch.priority))
+        priority = self._route.watch.priority
+        result = self._insist(lambda: self._jobs.enqueue(self._name, candidates, priority, self._batch_of))
         if result is None:
             return 0
         jobs, superseded = result

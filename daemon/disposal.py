@@ -17,7 +17,7 @@ from daemon.errors import ConvertdError, EnvironmentProblem, NotYet, SourceChang
 from daemon.jobs import JobTable
 from daemon.logs import Log
 from daemon.model import Disposal, Job, display
-from daemon.sources.base import Source
+from daemon.sources.base import Documents
 
 AGAIN_SECONDS = (1.0, 5.0, 15.0, 60.0)
 
@@ -27,18 +27,20 @@ class Janitor:
 
     An error never loses the source: the disposal stays due and is tried again, for ever. `note` shows an operator
     what a watch's disposals meet; None when one has succeeded again. `kept` is called for a source that is left
-    where it is because it changed.
+    where it is because it changed. `submitted` holds the documents that come from no source.
     """
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, Documents],
         jobs: JobTable,
         log: Log,
         note: Callable[[str, str | None], None] = lambda watch, text: None,
         kept: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
+        submitted: Documents | None = None,
     ) -> None:
+        self._submitted = submitted
         self._note = note
         self._kept = kept
         self._sources = sources
@@ -104,16 +106,16 @@ class Janitor:
         try:
             if not self._jobs.disposal_is_due(job):
                 return  # a retry has called it off
-            if not self._jobs.is_current(job):
+            if not job.submitted and not self._jobs.is_current(job):
                 raise SourceChanged("a newer version of the document is queued")
-            location = self._sources[job.watch].dispose(job, disposal)
+            location = self._documents(job).dispose(job, disposal)
             self._jobs.disposed(job, location)
         except NotYet as early:
             self._schedule(job, disposal, early.seconds, failures)
         except SourceChanged:
             self._jobs.keep_source(job)
             self._kept()
-            self._sources[job.watch].recheck(job.source)
+            self._documents(job).recheck(job.source)
             self._say(job, "source kept: it has changed since")
         except SourceVanished:
             self._jobs.disposed(job, None)
@@ -124,6 +126,12 @@ class Janitor:
             if failures:
                 self._note(job.watch, None)
             self._say(job, "source moved" if location else "source deleted")
+
+    def _documents(self, job: Job) -> Documents:
+        if not job.submitted:
+            return self._sources[job.watch]
+        assert self._submitted is not None
+        return self._submitted
 
     def _again(self, job: Job, disposal: Disposal, failures: int, error: ConvertdError) -> None:
         seconds = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)]

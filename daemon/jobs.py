@@ -7,14 +7,18 @@ may be called from any thread. EnvironmentProblem means that nothing was changed
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from daemon import batches
 from daemon.db import Connection, Readers, Row, Writer
 from daemon.errors import DocumentError, TransientError
 from daemon.model import Candidate, Conversion, Job, Stage, State
+from daemon.naming import no_batch
 
 Clock = Callable[[], float]
 
@@ -34,6 +38,39 @@ LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.
 
 def _job(row: Row) -> Job:
     return Job(*row[:14])
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A document that was handed in and lies, durable, under the name `location` in the folder of those.
+
+    A name and no path: a state_dir may be moved.
+    """
+
+    source: bytes
+    version: str
+    size_bytes: int
+    location: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a document that was handed in: the number and state of its job, and the job itself if it is new;
+    else why it is refused."""
+
+    job_id: int = 0
+    state: str = ""
+    new: Job | None = None
+    refused: str = ""
+
+
+class Pruned(NamedTuple):
+    """How far `prune` has come (0: to the end), how many jobs it has dropped, and which copies of documents that were
+    handed in these had."""
+
+    after: int
+    jobs: int
+    spooled: list[bytes]
 
 
 class JobTable:
@@ -110,8 +147,17 @@ class JobTable:
             found.update(row[0] for row in self._readers.rows(sql, (watch, *chunk)))
         return found
 
-    def enqueue(self, watch: str, candidates: Sequence[Candidate], priority: int) -> tuple[list[Job], list[int]]:
-        """Record new versions as pending jobs; returns them and the ids of pending jobs that they supersede."""
+    def enqueue(
+        self,
+        watch: str,
+        candidates: Sequence[Candidate],
+        priority: int,
+        batch_of: Callable[[bytes], str | None] = no_batch,
+    ) -> tuple[list[Job], list[int]]:
+        """Record new versions as pending jobs; returns them and the ids of pending jobs that they supersede.
+
+        `batch_of` tells from its path which batch a document belongs to.
+        """
         now = self._clock()
 
         def operation(db: Connection) -> tuple[list[Job], list[int]]:
@@ -119,11 +165,25 @@ class JobTable:
             superseded: list[int] = []
             watch_id = _watch_id(db, watch)
             for candidate in candidates:
-                job, older = _enqueue(db, watch_id, watch, candidate, priority, now)
+                job, older = _enqueue(db, watch_id, watch, candidate, priority, batch_of(candidate.source), now)
                 superseded += older
                 if job is not None:
                     new.append(job)
             return new, superseded
+
+        return self._writer.call(operation)
+
+    def submit(self, watch: str, batch: str, handed: Sequence[Handed], priority: int) -> list[Receipt]:
+        """Record documents that were handed in as pending jobs of a batch; a receipt for each, in the same order.
+
+        What has a job already, from the same bytes, gets no second one. A document never takes the place of another
+        that is about to have a result, or has one.
+        """
+        now = self._clock()
+
+        def operation(db: Connection) -> list[Receipt]:
+            watch_id = _watch_id(db, watch)
+            return [_submit(db, watch_id, watch, batch, document, priority, now) for document in handed]
 
         return self._writer.call(operation)
 
@@ -165,6 +225,10 @@ class JobTable:
     def complete(self, job: Job, conversion: Conversion, output: str, *, dispose: bool) -> bool:
         """The outputs are durable: so is now the job. False where the row was no longer processing."""
         now = self._clock()
+        digests: dict[str, Any] = {}
+        if job.batch is not None:
+            markdown_sha256 = hashlib.sha256(conversion.markdown).hexdigest()
+            digests = {"sha256": conversion.sha256, "markdown_sha256": markdown_sha256}
 
         def operation(db: Connection) -> bool:
             changed = _finish(
@@ -172,6 +236,7 @@ class JobTable:
                 job,
                 State.COMPLETED,
                 {
+                    **digests,
                     "attempts": job.attempts + 1,
                     "finished_at": now,
                     "error_kind": None,
@@ -378,11 +443,21 @@ class JobTable:
 
         return self._writer.call(operation)
 
-    def prune(self, older_than: float, *, keep_failed: bool, after: int = 0, limit: int = 500) -> tuple[int, int]:
+    def spooled(self, locations: Sequence[bytes]) -> set[bytes]:
+        """Those of these copies of documents that were handed in which belong to a job."""
+        found: set[bytes] = set()
+        for start in range(0, len(locations), MOST_BINDINGS):
+            chunk = locations[start : start + MOST_BINDINGS]
+            marks = ", ".join("?" * len(chunk))
+            sql = f"SELECT location FROM jobs WHERE submitted = 1 AND location IN ({marks})"
+            found.update(row[0] for row in self._readers.rows(sql, tuple(chunk)))
+        return found
+
+    def prune(self, older_than: float, *, keep_failed: bool, after: int = 0, limit: int = 500) -> Pruned:
         """Drop finished jobs that ended before `older_than`, of the next `limit` behind job `after` that may go.
 
-        Returns the last of them, 0 when there are none left, and how many were dropped. The search is done by a
-        reader, so that no other work waits for it.
+        The search is done by a reader, so that no other work waits for it. The copies of the dropped jobs are the
+        caller's to remove.
         """
         final = [State.COMPLETED, State.CANCELLED, State.VANISHED, State.SUPERSEDED]
         if not keep_failed:
@@ -398,16 +473,16 @@ class JobTable:
             (after, older_than, older_than, limit),
         )
         if not found:
-            return 0, 0
+            return Pruned(0, 0, [])
+        sql = f"DELETE FROM jobs WHERE id = ? AND {may_go} RETURNING batch, CASE WHEN submitted THEN location END"
 
-        def operation(db: Connection) -> int:
-            dropped = 0
-            for (job_id,) in found:
-                db.execute(f"DELETE FROM jobs WHERE id = ? AND {may_go}", (job_id, older_than, older_than))
-                dropped += db.changes()
+        def operation(db: Connection) -> list[Row]:
+            dropped = [row for (job_id,) in found for row in db.execute(sql, (job_id, older_than, older_than))]
+            batches.drop_empty(db, {row[0] for row in dropped if row[0] is not None})
             return dropped
 
-        return int(found[-1][0]), self._writer.call(operation)
+        dropped = self._writer.call(operation)
+        return Pruned(int(found[-1][0]), len(dropped), [row[1] for row in dropped if row[1] is not None])
 
     def orphans(self, watch: str, after: bytes, limit: int = 1000) -> list[bytes]:
         """Documents without a job, in the order of their paths: what `forget` may drop if the source is gone."""
@@ -447,7 +522,7 @@ def _one(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row:
 
 
 def _enqueue(
-    db: Connection, watch_id: int, watch: str, candidate: Candidate, priority: int, now: float
+    db: Connection, watch_id: int, watch: str, candidate: Candidate, priority: int, batch: str | None, now: float
 ) -> tuple[Job | None, list[int]]:
     known = _first(
         db,
@@ -464,9 +539,11 @@ def _enqueue(
             (now, watch_id, candidate.source),
         )
         superseded = [row[0] for row in rows]
+    batch_id = None if batch is None else batches.add(db, watch_id, batch, now)
     db.execute(
-        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at) VALUES (?, ?, ?, ?, ?, ?)""",
-        (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now),
+        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch)
+           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now, batch_id),
     )
     job_id = db.last_insert_rowid()
     db.execute(
@@ -486,8 +563,56 @@ def _enqueue(
         discovered_at=now,
         previous_version=known[1] if known else None,
         previous_sha256=known[2] if known else None,
+        batch=batch,
     )
     return job, superseded
+
+
+def _submit(
+    db: Connection, watch_id: int, watch: str, batch: str, document: Handed, priority: int, now: float
+) -> Receipt:
+    sql = "SELECT id, version, state, submitted FROM jobs WHERE watch = ? AND source = ? ORDER BY id DESC LIMIT 1"
+    last = _first(db, sql, (watch_id, document.source))
+    known = _first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch_id, document.source))
+    if known is not None or (last is not None and not last[3]):
+        return Receipt(refused="the watch has a document of that name in its own source; take another --batch")
+    if last is not None and last[2] not in (State.VANISHED, State.SUPERSEDED):
+        if last[1] == document.version:
+            return Receipt(last[0], last[2])
+        if last[2] not in (State.FAILED, State.CANCELLED):
+            return Receipt(
+                refused=f"batch {batch} has another document of that name (job {last[0]}); "
+                "take another --batch, or another name"
+            )
+    db.execute(
+        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch, submitted, location)
+           VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)""",
+        (
+            watch_id,
+            document.source,
+            document.version,
+            document.size_bytes,
+            priority,
+            now,
+            batches.add(db, watch_id, batch, now),
+            document.location,
+        ),
+    )
+    job = Job(
+        id=db.last_insert_rowid(),
+        watch=watch,
+        source=document.source,
+        version=document.version,
+        size_bytes=document.size_bytes,
+        priority=priority,
+        attempts=0,
+        interruptions=0,
+        discovered_at=now,
+        location=document.location,
+        batch=batch,
+        submitted=True,
+    )
+    return Receipt(job.id, State.PENDING, job)
 
 
 def _finish(db: Connection, job: Job, state: State, values: dict[str, Any]) -> bool:
@@ -511,12 +636,14 @@ def _forget(db: Connection, job: Job) -> None:
 
 
 def _retry(db: Connection, job_id: int) -> str | None:
-    row = _first(db, "SELECT state, watch, source FROM jobs WHERE id = ?", (job_id,))
+    row = _first(db, "SELECT state, watch, source, batch, submitted, location FROM jobs WHERE id = ?", (job_id,))
     if row is None:
         return f"job {job_id} does not exist (see: convertd jobs)"
-    state, watch, source = row
+    state, watch, source, batch, submitted, location = row
     if state in (State.PENDING, State.PROCESSING):
         return f"job {job_id} is {state}: nothing to retry"
+    if submitted and location is None:
+        return f"job {job_id} was submitted; its document is no longer kept: submit it to another batch"
     newer = _one(db, "SELECT max(id) FROM jobs WHERE watch = ? AND source = ? AND id > ?", (watch, source, job_id))
     if newer[0] is not None:
         return f"job {job_id} is about an older version of its document; the newest is job {newer[0]}"
@@ -527,6 +654,8 @@ def _retry(db: Connection, job_id: int) -> str | None:
         (job_id, state),
     )
     assert db.changes() == 1
+    if batch is not None:
+        batches.reopen(db, batch)
     db.execute(
         "UPDATE documents SET converted_version = NULL, converted_sha256 = NULL WHERE watch = ? AND source = ?",
         (watch, source),

@@ -1,13 +1,16 @@
-"""Where the results of a document go: one output name for every source path, decided by the path alone.
+"""Where the results of a document and of a batch go: one output name for every source path, decided by the path alone.
 
 No two source paths share an output file, no output file is in the way of a folder another document needs, and
 nothing leaves the sink. How that is kept:
 
 - Percent-encoding is reversible: what is encoded are control characters, bytes that are not UTF-8, the parts `.`,
   `..` and the empty one (`%2F`, which no other part can become), and a `%` that would read as an encoded byte.
-- A folder that ends in `.md` or `.json` could be the result of a file beside it, `a.error` would have the error file
-  of `a` as its sidecar, and a name that ends in `~` and 12 hex digits could be that of a marked one. These, and
-  whatever is too long, are marked: `~` and 12 hex digits of the sha256 of the path up to there.
+- A folder that ends in `.md` or `.json` could be the result of a file beside it, one that ends in `.manifest.jsonl` the
+  manifest of a batch, `a.error` would have the error file of `a` as its sidecar, and a name that ends in `~` and 12 hex
+  digits could be that of a marked one. These, and whatever is too long, are marked: `~` and 12 hex digits of the sha256
+  of the path up to there.
+- The name of a batch is that of its folder, encoded; its manifest lies in the sink under it. No result ends like a
+  manifest, so none is in its way.
 """
 
 from __future__ import annotations
@@ -16,17 +19,19 @@ import hashlib
 import re
 
 LONGEST_SUFFIX = ".error.json"
+MANIFEST = ".manifest.jsonl"
 PART_BYTES = 255
 PATH_BYTES = 3500
 """Of the 4,096 that a path may have, the rest is for that of the sink."""
 FEWEST_PATH_BYTES = 64
+BATCH_BYTES = 200
 TEMPORARY_PREFIX = ".convertd-"
 """Sinks keep their unfinished files under names that start like this, so no output name does."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\udc80-\udcff]|%(?=[0-9A-Fa-f]{2})")
 _UNIT = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)
 _MARKED = re.compile(r"~[0-9a-f]{12}\Z")
-_FOLDER_IN_THE_WAY = (".md", ".json")
+_FOLDER_IN_THE_WAY = (".md", ".json", MANIFEST)
 _FILE_IN_THE_WAY = (".error",)
 
 
@@ -51,6 +56,32 @@ def output_name(source: bytes, path_bytes: int = PATH_BYTES) -> str:
     if _bytes(full) + len(LONGEST_SUFFIX) <= path_bytes:
         return full
     return _shortened(output, name, source, path_bytes - len(LONGEST_SUFFIX))
+
+
+def batch_of(source: bytes) -> str | None:
+    """The batch of a document where each first-level folder is one; None for what lies in no folder."""
+    folder, slash, _ = source.partition(b"/")
+    return _encode(folder) if slash and folder else None
+
+
+def no_batch(source: bytes) -> str | None:
+    """For who keeps no batches."""
+    return None
+
+
+def is_batch_name(name: str) -> bool:
+    """Whether this is the name of a batch as it stands: a part of a path with nothing to be encoded, and not long."""
+    try:
+        part = name.encode()
+    except UnicodeEncodeError:
+        return False
+    return b"/" not in part and 0 < len(part) <= BATCH_BYTES and _encode(part) == name
+
+
+def manifest_name(batch: str, path_bytes: int = PATH_BYTES) -> str:
+    """The name, relative to the sink, to which `MANIFEST` is added for this batch. Bounded like an output name."""
+    allowed = min(path_bytes, PART_BYTES) - len(MANIFEST)
+    return _marked(batch, batch.encode(), allowed) if _in_the_way(batch, (), allowed) else batch
 
 
 def _in_the_way(encoded: str, endings: tuple[str, ...], allowed: int) -> bool:

@@ -65,7 +65,8 @@ class Down:
 class Operations:
     """Carries out what commands ask for; each method takes a request and gives the answer, both as of JSON.
 
-    `served` gives the sources of the watches that are configured. All may be called from any thread.
+    `served` gives the sources of the watches that are configured; `discard` removes copies of documents that were
+    handed in. All may be called from any thread.
     """
 
     def __init__(
@@ -75,12 +76,14 @@ class Operations:
         switches: Switches,
         served: Callable[[], Mapping[str, Source]],
         running: Running,
+        discard: Callable[[Iterable[bytes]], None],
     ) -> None:
         self._database = database
         self._jobs = jobs
         self._switches = switches
         self._served = served
         self._running = running
+        self._discard = discard
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
         """The operations by the names that commands know them by."""
@@ -130,8 +133,10 @@ class Operations:
         cutoff = time.time() - float(request["older_than_seconds"])
         jobs, after = 0, 0
         while True:
-            after, dropped = self._jobs.prune(cutoff, keep_failed=bool(request.get("keep_failed")), after=after)
-            jobs += dropped
+            pruned = self._jobs.prune(cutoff, keep_failed=bool(request.get("keep_failed")), after=after)
+            after, jobs = pruned.after, jobs + pruned.jobs
+            with suppress(OSError):  # what has no job any more is swept at the next start
+                self._discard(pruned.spooled)
             if not after:
                 break
         documents = sum(self._forget_gone(watch, source) for watch, source in self._served().items())

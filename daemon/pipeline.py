@@ -15,23 +15,38 @@ from daemon.cancellations import Cancellations
 from daemon.config import Limits, Retry, Watch
 from daemon.errors import Cancelled, DocumentError, Kind, Stopped
 from daemon.jobs import JobTable
-from daemon.model import Conversion, Job, Stage, State
+from daemon.model import Conversion, Disposal, Job, Stage, State
 from daemon.naming import output_name
 from daemon.pool import ConverterPool
 from daemon.results import ERROR, result_files
 from daemon.sinks.base import Origin, Sink
-from daemon.sources.base import Fetched, Source, source_name
+from daemon.sources.base import Documents, Fetched, Source, source_name
 
 READ_BYTES = 1 << 20
+KEEP, DELETE = Disposal("keep"), Disposal("delete")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One configured watch with the objects that carry it out."""
+    """One configured watch with the objects that carry it out; `submitted` is where documents lie that were handed in
+    and do not come from its source."""
 
     watch: Watch
     source: Source
     sink: Sink
+    submitted: Documents
+
+    def documents(self, job: Job) -> Documents:
+        """Where the document of this job is."""
+        return self.submitted if job.submitted else self.source
+
+    def on_success(self, job: Job) -> Disposal:
+        """What becomes of it once it is converted: the copy of one that was handed in is needed no more."""
+        return DELETE if job.submitted else self.watch.on_success
+
+    def on_failure(self, job: Job) -> Disposal:
+        """What becomes of it if it fails."""
+        return KEEP if job.submitted else self.watch.on_failure
 
 
 @dataclass
@@ -88,17 +103,18 @@ class Pipeline:
     def _run(self, route: Route, job: Job) -> Outcome:
         started_at = self._clock()
         self._refuse_too_large(job)
-        with route.source.fetch(job) as document:
-            if route.watch.on_success.action == "keep" and self._same_content(route.source, job, document):
+        documents = route.documents(job)
+        with documents.fetch(job) as document:
+            if route.on_success(job).action == "keep" and self._same_content(documents, job, document):
                 return Outcome(None)
-            conversion = self._convert(route.source, job, document)
+            conversion = self._convert(documents, job, document)
         if not self._jobs.is_current(job):
             return Outcome(State.SUPERSEDED)
         if not self._cancellations.begin_delivery(job.id):
             raise Cancelled("an operator has cancelled it")
         return self._deliver(route, job, conversion, started_at)
 
-    def _convert(self, source: Source, job: Job, document: Fetched) -> Conversion:
+    def _convert(self, source: Documents, job: Job, document: Fetched) -> Conversion:
         with self._pool.slot(job.rank, lambda: self._stopped() or self._cancellations.wanted(job.id)) as slot:
             self._jobs.stage(job, Stage.CONVERT)
             try:
@@ -113,7 +129,7 @@ class Pipeline:
         self._jobs.stage(job, Stage.DELIVER)
         files = result_files(job, conversion, route.watch.formats, started_at=started_at, finished_at=self._clock())
         name = output_name(job.source, route.sink.name_bytes)
-        origin = Origin(job.source, job.version, lambda: route.source.verify(job, None))
+        origin = Origin(job.source, job.version, lambda: route.documents(job).verify(job, None))
         output = route.sink.publish(name, files, origin)
         route.sink.remove(name, (ERROR,))
         return Outcome(State.COMPLETED, conversion, output)
@@ -125,7 +141,7 @@ class Pipeline:
                 Kind.TOO_LARGE, f"the document has {job.size_bytes:,} bytes; limits.file_size allows {allowed:,}"
             )
 
-    def _same_content(self, source: Source, job: Job, document: Fetched) -> bool:
+    def _same_content(self, source: Documents, job: Job, document: Fetched) -> bool:
         """Whether only the file's identity changed (a chmod, a copy back from a backup) since it was converted."""
         if job.previous_sha256 is None or job.previous_version in (None, job.version):
             return False  # nothing to compare with, or a retry: somebody wants this very version converted again

@@ -16,7 +16,7 @@ FINAL_AND_OPEN = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILED
 _COLUMNS = """jobs.id, watches.name, jobs.source, jobs.version, jobs.state, jobs.stage, jobs.priority, jobs.attempts,
     jobs.error, jobs.output, jobs.engine, jobs.pages, jobs.size_bytes, jobs.discovered_at, jobs.started_at,
     jobs.finished_at, jobs.error_kind, jobs.hint, jobs.location, jobs.not_before, jobs.interruptions, jobs.disposal,
-    jobs.engine_version"""
+    jobs.engine_version, jobs.submitted"""
 _FROM = "FROM jobs JOIN watches ON watches.id = jobs.watch"
 _KEYS = tuple(column.strip().split(".")[1] for column in _COLUMNS.split(","))
 
@@ -79,6 +79,19 @@ def job(db: Connection, job_id: int) -> dict[str, Any] | None:
     return _record(row) if row else None
 
 
+def ends(db: Connection, ids: Sequence[int]) -> list[Row]:
+    """Id, state, output, kind of error and error of those of these jobs that have ended; all None behind the id for
+    one that was dropped since."""
+    found: dict[int, Row] = {}
+    for start in range(0, len(ids), MOST_BINDINGS):
+        chunk = ids[start : start + MOST_BINDINGS]
+        marks = ", ".join("?" * len(chunk))
+        rows = db.execute(f"SELECT id, state, output, error_kind, error FROM jobs WHERE id IN ({marks})", tuple(chunk))
+        found.update((row[0], row) for row in rows)
+    rows_or_none = [found.get(job_id, (job_id, None, None, None, None)) for job_id in ids]
+    return [row for row in rows_or_none if row[1] not in (State.PENDING, State.PROCESSING)]
+
+
 def history(db: Connection, watch: str, source: bytes, limit: int = 20) -> list[dict[str, Any]]:
     """The jobs of one document, newest first."""
     sql = f"""SELECT {_COLUMNS} {_FROM} WHERE jobs.watch = (SELECT id FROM watches WHERE name = ?) AND jobs.source = ?
@@ -113,8 +126,12 @@ def failed_ids(db: Connection, watch: str | None) -> list[int]:
 
 
 def ids_by_engine(db: Connection, engine: str, below: str | None, watch: str | None) -> list[int]:
-    """The newest jobs of documents that this engine has made, of a version lower than `below` if one is given."""
-    sql = """SELECT id, engine_version FROM jobs WHERE state = 'completed' AND watch = ? AND engine = ? AND NOT EXISTS (
+    """The newest jobs of documents that this engine has made, of a version lower than `below` if one is given.
+
+    Without those whose document was handed in and is kept by nobody.
+    """
+    sql = """SELECT id, engine_version FROM jobs WHERE state = 'completed' AND watch = ? AND engine = ?
+             AND NOT (submitted AND location IS NULL) AND NOT EXISTS (
              SELECT 1 FROM jobs AS newer
              WHERE newer.watch = jobs.watch AND newer.source = jobs.source AND newer.id > jobs.id)"""
     found = [row for (watch_id,) in _watch_ids(db, watch) for row in db.execute(sql, (watch_id, engine))]

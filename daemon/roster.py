@@ -16,6 +16,7 @@ from daemon.dispatch import Dispatcher
 from daemon.errors import EnvironmentProblem
 from daemon.health import Condition, Health
 from daemon.jobs import JobTable
+from daemon.manifests import Manifests
 from daemon.pipeline import Route
 from daemon.sources.base import Source
 from daemon.switches import Paused, Switches
@@ -31,6 +32,7 @@ class Post:
     route: Route
     health: Health
     discovery: Discovery
+    manifests: Manifests
     stop: threading.Event
 
     def sweep(self) -> None:
@@ -78,6 +80,15 @@ class Roster:
     def serves(self, watch: str) -> bool:
         """Whether this watch is."""
         return watch in self._posts
+
+    def watches(self) -> list[Watch]:
+        """Those that are served, in the order in which they were first configured."""
+        return [post.route.watch for post in self.posts()]
+
+    def note(self, watch: str, text: str | None) -> None:
+        """Show this with a watch, if it has been served since the start."""
+        if watch in self.health:
+            self.health[watch].note(text)
 
     def served(self) -> dict[str, Source]:
         """The sources of those that are served, by watch."""

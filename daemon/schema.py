@@ -87,6 +87,7 @@ ALTER TABLE watches ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE dispatch (paused INTEGER NOT NULL);
 INSERT INTO dispatch VALUES (0);
 
+-- `changes` counts what was added and retried: who wants to call a batch complete must have seen the last of them.
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
     watch INTEGER NOT NULL REFERENCES watches (id),
@@ -94,14 +95,48 @@ CREATE TABLE batches (
     created_at REAL NOT NULL,
     last_added_at REAL NOT NULL,
     completed_at REAL,
+    unfinished INTEGER NOT NULL DEFAULT 0,
+    changes INTEGER NOT NULL DEFAULT 0,
     UNIQUE (watch, name)
 );
-CREATE INDEX batches_open ON batches (last_added_at) WHERE completed_at IS NULL;
+CREATE INDEX batches_due ON batches (watch, last_added_at, id) WHERE completed_at IS NULL AND unfinished = 0;
 
 ALTER TABLE jobs ADD COLUMN batch INTEGER REFERENCES batches (id);
--- A document that was handed in without a source: it lies in the spool, at its location.
+-- A document that was handed in without a source: it lies at its location in the spool, until it is converted.
 ALTER TABLE jobs ADD COLUMN submitted INTEGER NOT NULL DEFAULT 0;
+-- Of jobs in a batch: what its manifest says of the document and of its Markdown.
+ALTER TABLE jobs ADD COLUMN sha256 TEXT;
+ALTER TABLE jobs ADD COLUMN markdown_sha256 TEXT;
 CREATE INDEX jobs_by_batch ON jobs (batch, state, id) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_in_batch ON jobs (batch, id) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_spooled ON jobs (location) WHERE submitted = 1 AND location IS NOT NULL;
+
+CREATE TABLE batch_counts (
+    batch INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    PRIMARY KEY (batch, state)
+) WITHOUT ROWID;
+
+CREATE TRIGGER batched_inserted AFTER INSERT ON jobs WHEN new.batch IS NOT NULL BEGIN
+    INSERT INTO batch_counts VALUES (new.batch, new.state, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+    UPDATE batches SET unfinished = unfinished + 1 WHERE id = new.batch AND new.state IN ('pending', 'processing');
+END;
+CREATE TRIGGER batched_changed AFTER UPDATE OF state ON jobs
+WHEN new.batch IS NOT NULL AND old.state <> new.state BEGIN
+    UPDATE batch_counts SET jobs = jobs - 1 WHERE batch = old.batch AND state = old.state;
+    INSERT INTO batch_counts VALUES (new.batch, new.state, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+    UPDATE batches SET unfinished = unfinished
+            + (new.state IN ('pending', 'processing')) - (old.state IN ('pending', 'processing'))
+        WHERE id = new.batch
+        AND (new.state IN ('pending', 'processing')) <> (old.state IN ('pending', 'processing'));
+END;
+CREATE TRIGGER batched_deleted AFTER DELETE ON jobs WHEN old.batch IS NOT NULL BEGIN
+    UPDATE batch_counts SET jobs = jobs - 1 WHERE batch = old.batch AND state = old.state;
+    UPDATE batches SET unfinished = unfinished - 1 WHERE id = old.batch AND old.state IN ('pending', 'processing');
+END;
 
 -- Waiting counts: a step of priority is worth ten minutes of it (model.Job.rank).
 DROP INDEX jobs_pending;

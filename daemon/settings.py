@@ -252,7 +252,7 @@ def _watch(table: Table, base: str, unsupported: Collection[str]) -> Watch:
         poll_interval_seconds=table.value("poll_interval", interval, default.poll_interval_seconds),
         rescan_interval_seconds=table.value("rescan_interval", interval, default.rescan_interval_seconds),
         settle_seconds=table.value("settle", values.duration_seconds(0.0, 3600.0), default.settle_seconds),
-        batch=_batch(table, unsupported),
+        batch=table.value("batch", values.one_of("none", "subfolder"), default.batch),
         s3=_s3(s3, base),
         prefix=_unseen(table, "prefix", values.prefix, default.prefix),
     )
@@ -310,12 +310,16 @@ def _unseen(table: Table, key: str, parse: values.Parser[T], default: T, *, requ
 
 
 def _check_prefix(table: Table, watch: Watch) -> None:
-    """A queue needs a prefix: its events say where in the bucket, not what is above. Others have it in their source."""
+    """A queue needs a prefix: its events say where in the bucket, not what is above. Others have it in their source.
+    Nor does one daemon of many see the whole of a folder."""
     queue = watch.source.startswith(buckets.SQS)
     if queue and not watch.prefix and table.sound("prefix"):
         table.refuse("prefix", "nothing", '"s3://BUCKET/PREFIX/", which the events of the queue are about')
     elif watch.prefix and not queue:
         table.refuse("prefix", show(watch.prefix), "no such key but with an sqs:// source")
+    if queue and watch.batch != "none":
+        reason = "the daemons that share a queue have a part of each folder"
+        table.refuse("batch", show(watch.batch), '"none" with an sqs:// source', reason)
 
 
 def _check_targets(table: Table, watch: Watch) -> None:
@@ -332,14 +336,6 @@ def _check_use(s3: Table, watch: Watch) -> None:
     places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
     if (keys := s3.take_all()) and not any(place.startswith((buckets.S3, buckets.SQS)) for place in places):
         s3.refuse_all(", ".join(keys), "no such table but with an s3:// or sqs:// source or sink")
-
-
-def _batch(table: Table, unsupported: Collection[str]) -> str:
-    batch = table.value("batch", values.one_of("none", "subfolder"), "none")
-    if batch != "none" and "batch" in unsupported:
-        table.refuse("batch", show(batch), '"none"', "batches are not supported by this version")
-        return "none"
-    return batch
 
 
 def _refuse_unsupported(table: Table, what: str, unsupported: Collection[str]) -> None:

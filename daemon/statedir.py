@@ -28,11 +28,15 @@ class StateDir(NamedTuple):
     def spool(self) -> str:
         return os.path.join(self.path, "spool")
 
+    @property
+    def submitted(self) -> str:
+        return os.path.join(self.path, "submitted")
+
     def create(self) -> None:
-        """Make the folder and its spool, for the owner alone. Raises UsageError where that is not possible."""
+        """Make the folder and those in it, for the owner alone. Raises UsageError where that is not possible."""
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
-            os.makedirs(self.spool, mode=0o700, exist_ok=True)
+            for folder in (self.path, self.spool, self.submitted):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as error:
             raise UsageError(
                 f"state_dir {self.path} cannot be made: {error.strerror}",

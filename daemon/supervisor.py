@@ -264,6 +264,8 @@ class Supervisor:
             post.sweep()
         while not post.stop.wait(HEALTH_CHECK_SECONDS):
             post.health.check_recovery()
+            if not post.health.sick:
+                post.manifests.look(post.stop.is_set)
 
     # -- run ---------------------------------------------------------------------------------------------------
 
@@ -282,6 +284,8 @@ class Supervisor:
                 self._parts.dispatcher.release_suspects()
             tick()
             if self._once and (exit_code := drain.exit_code()) is not None:
+                for post in self._parts.roster.posts():  # batches that earlier runs had no time to see complete
+                    post.manifests.look(lambda: self._stops > 0)
                 return exit_code
             self._wake.wait(ONCE_LOOK_SECONDS if self._once else LOOK_SECONDS)
 

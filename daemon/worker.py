@@ -121,17 +121,18 @@ class Worker:
         if outcome.conversion is None:
             if outcome.state is None:
                 self._record(lambda: self._jobs.fold(job))
-                route.source.settled(job, State.COMPLETED)
+                route.documents(job).settled(job, State.COMPLETED)
                 self._dispatcher.done(job)
             else:
                 self._end(job, outcome.state)
             return
-        conversion, dispose = outcome.conversion, route.watch.on_success.action != "keep"
+        conversion, disposal = outcome.conversion, route.on_success(job)
+        dispose = disposal.action != "keep"
         if not self._record(lambda: self._jobs.complete(job, conversion, outcome.output, dispose=dispose)):
             self._dispatcher.done(job)  # somebody else has ended it, or the daemon halts
             return
         if dispose:
-            self._janitor.add(job, route.watch.on_success)
+            self._janitor.add(job, disposal)
         self._settle(job, State.COMPLETED)
         self._dispatcher.done(job)
         self._log.info(
@@ -171,18 +172,22 @@ class Worker:
                 self._release(job)
                 return
             self._log.error("error file not written", **_about(job), error=unwritten.message)
-        dispose = route.watch.on_failure.action != "keep"
+        disposal = route.on_failure(job)
+        dispose = disposal.action != "keep"
         if not self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose)):
             self._dispatcher.done(job)
             return
         if dispose:
-            self._janitor.add(job, route.watch.on_failure)
+            self._janitor.add(job, disposal)
         self._settle(job, State.FAILED)
         self._dispatcher.done(job)
         self._log.warning("failed", **_about(job), kind=error.kind.value, error=error.message, hint=error.hint)
 
     def _changed(self, route: Route, job: Job, changed: SourceChanged) -> None:
         """A newer version is there, which discovery queues; in quarantine nobody would discover it."""
+        if job.submitted:
+            self._fail(route, job, DocumentError(Kind.UNREADABLE, changed.message, "Submit it again."))
+            return
         if job.location is not None:
             hint = "Drop it into the source again: it is then converted as it is now."
             self._fail(route, job, DocumentError(Kind.UNREADABLE, "it has been changed where it was moved to", hint))
@@ -208,7 +213,7 @@ class Worker:
 
     def _settle(self, job: Job, state: State) -> None:
         """Tell whoever waits for it that the job has ended."""
-        self._routes[job.watch].source.settled(job, state)
+        self._routes[job.watch].documents(job).settled(job, state)
         self._ended(state)
 
     def _release(self, job: Job) -> None:

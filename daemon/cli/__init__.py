@@ -11,7 +11,22 @@ import click
 from daemon import __version__
 from daemon.errors import ConfigError, ConvertdError
 
-COMMANDS = ("run", "convert", "status", "jobs", "why", "retry", "cancel", "pause", "resume", "plan", "prune", "install")
+COMMANDS = (
+    "run",
+    "convert",
+    "status",
+    "jobs",
+    "why",
+    "retry",
+    "cancel",
+    "pause",
+    "resume",
+    "submit",
+    "batch",
+    "plan",
+    "prune",
+    "install",
+)
 
 
 class LazyGroup(click.Group):

@@ -137,6 +137,7 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
 
 def _change_here(place: Place, command: str, request: dict[str, Any]) -> dict[str, Any]:
     from daemon.db import Readers, Writer  # with all of what follows, too slow for commands that only look
+    from daemon.intake import Intake
     from daemon.jobs import JobTable
     from daemon.operations import Down, Operations
     from daemon.switches import Switches
@@ -149,7 +150,10 @@ def _change_here(place: Place, command: str, request: dict[str, Any]) -> dict[st
         try:
             table = JobTable(writer, Readers(place.state.database))
             switches = Switches(writer, Readers(place.state.database))
-            operations = Operations(place.state.database, table, switches, lambda: _sources(place), Down())
+            intake = Intake(place.state.submitted)
+            operations = Operations(
+                place.state.database, table, switches, lambda: _sources(place), Down(), intake.remove
+            )
             return operations.handlers()[command](request)
         finally:
             writer.close()

@@ -111,7 +111,10 @@ def _story(job: dict[str, Any]) -> Iterator[str]:
         yield f"    output {job['output']} by {job['engine']} {job['engine_version']}"
     if job["disposal"]:
         yield "    its source is about to be disposed of"
-    if job["location"]:
+    if job["submitted"]:
+        kept = "its copy is kept in state_dir" if job["location"] else "its copy is no longer kept"
+        yield f"    handed in by convertd submit; {kept}"
+    elif job["location"]:
         yield f"    its source was moved to {display(job['location'])}"
     if state == State.FAILED:
         yield f"    try again: convertd retry {job['id']}"

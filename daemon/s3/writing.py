@@ -1,4 +1,4 @@
-"""Writing objects, on conditions where the server knows them."""
+"""Writing objects, on conditions where the server knows them, and reading them back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class WritableBucket:
             return ALWAYS
         return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
-    def put(self, key: str, content: bytes, about: Mapping[str, Any], condition: Condition, size_bytes: int) -> None:
+    def put(
+        self, key: str, content: bytes | memoryview, about: Mapping[str, Any], condition: Condition, size_bytes: int
+    ) -> None:
         """Write an object, durable on return. Raises Overtaken where the condition does not hold.
 
         `about` are further arguments of boto3's, `size_bytes` what an error says was to be written.
@@ -64,6 +66,14 @@ class WritableBucket:
                 self._put(key, content, about, condition)
         except (SourceVanished, SourceChanged) as error:  # words for documents; this is a result
             raise TransientError(Kind.INTERNAL, error.message) from error
+
+    def read(self, key: str) -> bytes | None:
+        """The content of an object; None where there is no such object."""
+        try:
+            with translated(f"reading {self.url(key)}", Kind.INTERNAL):
+                return bytes(self._client().get_object(Bucket=self.name, Key=key)["Body"].read())
+        except SourceVanished:
+            return None
 
     def remove(self, key: str) -> None:
         """Remove the object if there is one: a bucket with versions is not littered with markers for nothing."""
@@ -103,7 +113,7 @@ class WritableBucket:
                 return None
             raise
 
-    def _put(self, key: str, content: bytes, about: Mapping[str, Any], condition: Condition) -> None:
+    def _put(self, key: str, content: bytes | memoryview, about: Mapping[str, Any], condition: Condition) -> None:
         try:
             self._upload(key, content, about, condition)
         except ClientError as error:
@@ -114,17 +124,17 @@ class WritableBucket:
             self._conditional = False
             self._upload(key, content, about, ALWAYS)
 
-    def _upload(self, key: str, content: bytes, about: Mapping[str, Any], condition: Condition) -> None:
+    def _upload(self, key: str, content: bytes | memoryview, about: Mapping[str, Any], condition: Condition) -> None:
         client = self._client()
         if len(content) <= PARTS_ABOVE_BYTES:
-            client.put_object(Bucket=self.name, Key=key, Body=content, **about, **condition)
+            client.put_object(Bucket=self.name, Key=key, Body=bytes(content), **about, **condition)
             return
         upload = client.create_multipart_upload(Bucket=self.name, Key=key, **about)["UploadId"]
         try:
             parts = []
             for number, start in enumerate(range(0, len(content), PART_BYTES), start=1):
                 self._fault("part")
-                body = content[start : start + PART_BYTES]
+                body = bytes(content[start : start + PART_BYTES])
                 part = client.upload_part(Bucket=self.name, Key=key, UploadId=upload, PartNumber=number, Body=body)
                 parts.append({"PartNumber": number, "ETag": part["ETag"]})
             client.complete_multipart_upload(

@@ -34,6 +34,7 @@ class Origin:
 
 
 UNKNOWN = Origin()
+Content = bytes | memoryview
 
 
 class Sink(Protocol):
@@ -47,7 +48,7 @@ class Sink(Protocol):
     name_bytes: int
     remote: bool
 
-    def publish(self, name: str, files: Mapping[str, bytes], origin: Origin = UNKNOWN) -> str:
+    def publish(self, name: str, files: Mapping[str, Content], origin: Origin = UNKNOWN) -> str:
         """Put `files` (suffix → content) at `name + suffix`, in the order given, the last one as commit mark.
 
         On return everything is durable, and no reader ever saw a part of a file. Replaces what was there; where other
@@ -58,6 +59,10 @@ class Sink(Protocol):
 
     def remove(self, name: str, suffixes: tuple[str, ...]) -> None:
         """Remove results if they are there. Durable on return."""
+        ...
+
+    def read(self, name: str, suffix: str) -> bytes | None:
+        """What was published there; None where there is nothing. Raises TransientError and EnvironmentProblem."""
         ...
 
     def probe(self, size_bytes: int) -> None:

@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 
 from daemon.errors import EnvironmentProblem, Kind, TransientError
 from daemon.faults import Fault, no_fault
-from daemon.files import RootFolder, fsync_directory, write_durably
+from daemon.files import NotRegularFile, RootFolder, fsync_directory, open_regular, write_durably
 from daemon.model import display
 from daemon.naming import PATH_BYTES
 from daemon.settings import S3
-from daemon.sinks.base import UNKNOWN, Origin, Surroundings
+from daemon.sinks.base import UNKNOWN, Content, Origin, Surroundings
 
 TEMPORARY = b".convertd-tmp"
 CANARY_BYTES = 64 * 1024
@@ -52,7 +52,7 @@ class FolderSink:
         """The sink in this folder."""
         return cls(location, fault=surroundings.fault)
 
-    def publish(self, name: str | bytes, files: Mapping[str, bytes], origin: Origin = UNKNOWN) -> str:
+    def publish(self, name: str | bytes, files: Mapping[str, Content], origin: Origin = UNKNOWN) -> str:
         base = self._path(name)
         targets = [base + os.fsencode(suffix) for suffix in files]
         with self._translated(base, sum(map(len, files.values()))), self._temporary(fcntl.LOCK_SH) as folder:
@@ -86,6 +86,21 @@ class FolderSink:
                     removed = True
             if removed:
                 fsync_directory(os.path.dirname(base))
+
+    def read(self, name: str | bytes, suffix: str) -> bytes | None:
+        path = self._path(name) + os.fsencode(suffix)
+        try:
+            self._root.check()
+            fd = open_regular(path)
+        except (FileNotFoundError, NotADirectoryError, NotRegularFile):
+            return None
+        except OSError as error:
+            raise _unreadable(error, path) from error
+        try:
+            with open(fd, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise _unreadable(error, path) from error
 
     def probe(self, size_bytes: int) -> None:
         try:
@@ -156,7 +171,7 @@ class FolderSink:
         finally:
             os.close(folder)
 
-    def _rename(self, folder: int, name: bytes, target: bytes, content: bytes) -> None:
+    def _rename(self, folder: int, name: bytes, target: bytes, content: Content) -> None:
         try:
             os.rename(name, target, src_dir_fd=folder)
         except FileNotFoundError:
@@ -200,6 +215,10 @@ class FolderSink:
                 _HINT,
                 size_bytes=size_bytes,
             ) from error
+
+
+def _unreadable(error: OSError, path: bytes) -> TransientError:
+    return TransientError(Kind.INTERNAL, f"the output cannot be read: {error.strerror}: {display(path)}", _HINT)
 
 
 def _lock(folder: int, lock: int) -> None:

@@ -18,14 +18,14 @@ from daemon.errors import ConvertdError, EnvironmentProblem, Kind, Stopped, Tran
 from daemon.s3.problems import CredentialsProblem
 from daemon.s3.writing import ALWAYS, Condition, Overtaken, WritableBucket
 from daemon.settings import S3
-from daemon.sinks.base import UNKNOWN, Origin, Surroundings
+from daemon.sinks.base import UNKNOWN, Content, Origin, Surroundings
 
 KEY_BYTES = 1024
 CANARY = ".convertd-canary-"
 CANARY_BYTES = 64 * 1024
 TRIES = 3
 METADATA_BYTES = 1000
-_TYPES = {".md": "text/markdown; charset=utf-8", ".json": "application/json"}
+_TYPES = {".md": "text/markdown; charset=utf-8", ".json": "application/json", ".jsonl": "application/jsonl"}
 
 
 class S3Sink:
@@ -52,7 +52,7 @@ class S3Sink:
         """The sink at this URL."""
         return cls(Prefix.parse(location), surroundings, settings)
 
-    def publish(self, name: str, files: Mapping[str, bytes], origin: Origin = UNKNOWN) -> str:
+    def publish(self, name: str, files: Mapping[str, Content], origin: Origin = UNKNOWN) -> str:
         keys = [self._key(name) + suffix for suffix in files]
         size_bytes = sum(map(len, files.values()))
         with self._uploads:
@@ -73,6 +73,9 @@ class S3Sink:
         with self._uploads:
             for suffix in suffixes:
                 self._bucket.remove(self._key(name) + suffix)
+
+    def read(self, name: str, suffix: str) -> bytes | None:
+        return self._bucket.read(self._key(name) + suffix)
 
     def probe(self, size_bytes: int) -> None:
         """A bucket does not get full, so the canary's size does not matter."""

@@ -99,12 +99,9 @@ class Watcher(Protocol):
         ...
 
 
-class Source(Protocol):
-    """Where the documents of one watch come from. Errors are translated to those of `daemon.errors`."""
-
-    def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
-        """Discover until `stopped()`, in the calling thread. Returns within 1 s of a stop."""
-        ...
+class Documents(Protocol):
+    """Where the documents of jobs are fetched from, and disposed of. Errors are translated to those of
+    `daemon.errors`; all methods may be called from any thread."""
 
     def fetch(self, job: Job) -> AbstractContextManager[Fetched]:
         """Open the document of a job, at `job.location` or its source path.
@@ -114,15 +111,11 @@ class Source(Protocol):
         ...
 
     def recheck(self, source: bytes) -> None:
-        """Look at this path again soon: it was found changed. Safe to call from any thread."""
+        """Look at this path again soon: it was found changed."""
         ...
 
     def may_be_same(self, earlier: str, later: str) -> bool:
         """Whether two different versions can hold the same bytes, so that only a digest decides."""
-        ...
-
-    def exists(self, source: bytes) -> bool:
-        """Whether there is a document at this path now. TransientError where that cannot be told."""
         ...
 
     def verify(self, job: Job, fetched: Fetched | None) -> None:
@@ -142,6 +135,18 @@ class Source(Protocol):
         lost and the newer one is found by discovery), NotYet until 5 s after the last change, SourceVanished
         where somebody else removed it, TransientError on an error of the system.
         """
+        ...
+
+
+class Source(Documents, Protocol):
+    """Where the documents of one watch come from: it finds them by itself."""
+
+    def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
+        """Discover until `stopped()`, in the calling thread. Returns within 1 s of a stop."""
+        ...
+
+    def exists(self, source: bytes) -> bool:
+        """Whether there is a document at this path now. TransientError where that cannot be told."""
         ...
 
     def probe(self) -> None:

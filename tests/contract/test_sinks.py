@@ -17,6 +17,7 @@ import pytest
 
 from daemon.buckets import Prefix
 from daemon.errors import EnvironmentProblem, TransientError
+from daemon.naming import MANIFEST
 from daemon.s3.clients import Clients
 from daemon.sinks import REGISTRY
 from daemon.sinks.base import Sink, Surroundings
@@ -159,6 +160,32 @@ def test_results_are_removed_and_what_is_not_there_does_not_matter(bench: Bench)
     bench.sink.remove("a/b.pdf", (".error.json",))
     bench.sink.remove("nowhere/b.pdf", (".error.json",))
     assert bench.files() == {}
+
+
+def test_what_was_published_can_be_read_back(bench: Bench) -> None:
+    large = os.urandom(3_000_000)
+    bench.sink.publish("a/b.pdf", {".json": b"{}", ".md": large})
+    assert bench.sink.read("a/b.pdf", ".md") == large
+    assert bench.sink.read("a/b.pdf", ".json") == b"{}"
+    assert [bench.sink.read(name, ".md") for name in ("a/c.pdf", "a", "nowhere/b.pdf", "a/b.pdf.md/x")] == [None] * 4
+    with pytest.raises(ValueError, match="not a name below the sink"):
+        bench.sink.read("../b.pdf", ".md")
+
+
+def test_nothing_can_be_read_of_a_sink_that_is_gone(bench: Bench) -> None:
+    bench.sink.publish("a", FILES)
+    bench.break_down()
+    with pytest.raises((EnvironmentProblem, TransientError)):
+        bench.sink.read("a", ".md")
+    bench.mend()
+    assert bench.sink.read("a", ".md") == FILES[".md"]
+
+
+def test_content_may_be_a_view_of_memory(bench: Bench) -> None:
+    bench.sink.publish("x", {MANIFEST: memoryview(b"{}\n")})
+    bench.sink.publish("x", {MANIFEST: memoryview(b"{}\n{}\n")})
+    bench.sink.publish("empty", {MANIFEST: memoryview(b"")})
+    assert bench.files() == {"x.manifest.jsonl": b"{}\n{}\n", "empty.manifest.jsonl": b""}
 
 
 def test_a_name_may_be_any_text(bench: Bench) -> None:

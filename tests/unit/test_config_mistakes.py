@@ -103,10 +103,6 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, line: str) -> None:
         ('rescan_interval = "2d"', 'watch[0].rescan_interval: found "2d"; allowed: a time from 100ms to 1d'),
         ('settle = "2h"', 'watch[0].settle: found "2h"; allowed: a time from 0s to 1h'),
         ('batch = "folder"', 'watch[0].batch: found "folder"; allowed: "none", "subfolder"'),
-        (
-            'batch = "subfolder"',
-            'watch[0].batch: found "subfolder"; batches are not supported by this version; allowed: "none"',
-        ),
         ('s3.region = "x"', "watch[0].s3: found region; allowed: no such table but with an s3:// or sqs:// source or"),
         (
             'prefix = "s3://bucket/"',
@@ -341,6 +337,11 @@ SECRET = "hunter2"
         (
             QUEUE.replace("s3://bucket/in/", "s3://bucket/../"),
             'watch[0].prefix: found "s3://bucket/../"; a prefix cannot have . or .. as a part; allowed',
+        ),
+        (
+            QUEUE + 'batch = "subfolder"\n',
+            'watch[0].batch: found "subfolder"; the daemons that share a queue have a part of each folder; allowed: '
+            '"none" with an sqs:// source',
         ),
         (
             QUEUE.replace("sqs://queue", "sqs://team/queue"),

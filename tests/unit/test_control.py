@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from daemon import control
-from daemon.control import CLIENTS, ControlServer, ask
+from daemon.control import CLIENTS, DESCRIPTORS, ControlServer, ask
 from daemon.errors import AlreadyRunning, NotRunning, Unanswered, UsageError
+from tests.harness import until
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def path(tmp_path: Path) -> Iterator[str]:
 
 
 def serving(path: str) -> Iterator[str]:
-    server = ControlServer(path, {"echo": echo, "refuse": refuse})
+    server = ControlServer(path, {"echo": echo, "refuse": refuse}, {"sizes": sizes, "fail": fail})
     server.start()
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -83,6 +85,95 @@ def test_garbage_is_refused_and_the_server_lives(path: str, line: bytes) -> None
         client.sendall(line)
         assert b"does not know" in client.recv(4096)
     assert ask(path, "echo") == {"got": {}}
+
+
+# -- descriptors -------------------------------------------------------------------------------------------------------
+
+
+def sizes(request: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+    return {"got": request, "sizes": [os.fstat(fd).st_size for fd in descriptors]}
+
+
+def fail(request: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+    raise AlreadyRunning("no way", "do this")
+
+
+@contextmanager
+def files(tmp_path: Path, number: int) -> Iterator[list[int]]:
+    paths = [tmp_path / f"file{index}" for index in range(number)]
+    for index, path in enumerate(paths):
+        path.write_bytes(b"x" * index)
+    fds = [os.open(path, os.O_RDONLY) for path in paths]
+    try:
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def open_files(folder: Path) -> list[str]:
+    """Which files below a folder this process, so the server too, has open."""
+    links = []
+    for entry in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{entry}"))
+    return [link for link in links if link.startswith(f"{folder}/file")]
+
+
+def none_left(tmp_path: Path) -> None:
+    until(lambda: not open_files(tmp_path), "the server has closed what it got", 10)
+
+
+@pytest.mark.parametrize("number", [0, 1, DESCRIPTORS])
+def test_open_files_come_with_a_question(path: str, tmp_path: Path, number: int) -> None:
+    with files(tmp_path, number) as fds:
+        answer = ask(path, "sizes", descriptors=fds, names=["x" * 50_000])
+    assert answer["sizes"] == list(range(number))
+    assert len(answer["got"]["names"][0]) == 50_000
+    none_left(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["fail", "echo", "dance"])
+def test_files_of_a_refused_question_are_closed(path: str, tmp_path: Path, command: str) -> None:
+    with files(tmp_path, 3) as fds, pytest.raises(UsageError):
+        ask(path, command, descriptors=fds)
+    none_left(tmp_path)
+
+
+def test_files_without_a_whole_question_are_closed(path: str, tmp_path: Path) -> None:
+    with files(tmp_path, 2) as fds, socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        socket.send_fds(client, [b'{"command": "siz'], fds)
+    none_left(tmp_path)
+    assert ask(path, "echo") == {"got": {}}
+
+
+def test_more_files_than_allowed_are_closed_at_once_or_in_pieces(path: str, tmp_path: Path) -> None:
+    with files(tmp_path, DESCRIPTORS + 1) as fds, pytest.raises(Unanswered):
+        ask(path, "sizes", descriptors=fds)
+    with files(tmp_path, DESCRIPTORS) as fds, socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        with suppress(ConnectionError):
+            for piece in (b'{"command"', b': "sizes"}', b"\n"):
+                socket.send_fds(client, [piece], fds)
+            assert client.recv(4096) == b""
+    none_left(tmp_path)
+    assert ask(path, "echo") == {"got": {}}
+
+
+def test_a_client_that_trickles_is_dropped(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "CLIENT_TIMEOUT_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+        def trickle() -> bool:
+            try:
+                client.sendall(b" ")
+            except ConnectionError:
+                return True
+            return False
+
+        until(trickle, "the server hangs up on a client that never comes to its end", 30)
 
 
 def test_silent_clients_cannot_keep_others_out(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,7 +354,7 @@ def test_prune_walks_past_what_must_stay(jobs: JobTable, database: str) -> None:
             jobs.complete(job, CONVERSION, "", dispose=False)
     after, total = 0, 0
     for _ in range(20):
-        after, dropped = jobs.prune(2000.0, keep_failed=True, after=after, limit=3)
+        after, dropped, _ = jobs.prune(2000.0, keep_failed=True, after=after, limit=3)
         total += dropped
         if not after:
             break

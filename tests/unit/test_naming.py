@@ -9,7 +9,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from daemon.naming import FEWEST_PATH_BYTES, LONGEST_SUFFIX, PATH_BYTES, output_name
+from daemon.naming import (
+    FEWEST_PATH_BYTES,
+    LONGEST_SUFFIX,
+    MANIFEST,
+    PATH_BYTES,
+    batch_of,
+    is_batch_name,
+    manifest_name,
+    output_name,
+)
 
 SUFFIXES = (".md", ".json", LONGEST_SUFFIX)
 
@@ -206,3 +215,58 @@ def test_the_names_that_earlier_versions_gave_stay() -> None:
     names = "\0".join(output_name(source) for source in sources)
     digest = hashlib.sha256(names.encode()).hexdigest()
     assert digest == "6f4c1ba200c2ebd4a8a391b4953c7671b60af9347c3481464ec400a758452468"
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "batch"),
+    [
+        (b"x/a.pdf", "x"),
+        (b"x/y/a.pdf", "x"),
+        (b"a.pdf", None),
+        (b"/a.pdf", None),
+        (b"50% off/a", "50% off"),
+        (b"a%20b/a", "a%2520b"),
+        (b"../a", "%2E%2E"),
+        (b"new\nline/\xff", "new%0Aline"),
+        (b"\xff\xc3/a", "%FF%C3"),
+        (b".convertd-tmp/a", "%2Econvertd-tmp"),
+    ],
+)
+def test_a_batch_is_called_like_its_folder_in_the_sink(source: bytes, batch: str | None) -> None:
+    assert batch_of(source) == batch
+
+
+@pytest.mark.parametrize("name", ["a", "Monday 3", "50% off", "ünï", "x.manifest.jsonl", "a" * 200, "x.md"])
+def test_names_that_may_be_given_to_a_batch(name: str) -> None:
+    assert is_batch_name(name)
+    assert batch_of(name.encode() + b"/a") == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/", "a%20b", "a\nb", "a\0", "\x9b", "\udcff", ".convertd-tmp", "a" * 201]
+)
+def test_names_that_may_not(name: str) -> None:
+    assert not is_batch_name(name)
+
+
+@pytest.mark.parametrize("path_bytes", (FEWEST_PATH_BYTES, 300, PATH_BYTES))
+def test_no_manifest_is_in_the_way_of_anything(path_bytes: int) -> None:
+    pieces = [b"a", b"/", b".md", b".manifest.jsonl", b".error", b"~0123456789ab", b"x" * 240, b"%2F", b"..", b"\xff"]
+    sources = [b"".join(word) for length in range(1, 5) for word in itertools.product(pieces, repeat=length)]
+    batches = {batch for source in sources if (batch := batch_of(source)) is not None}
+    manifests = {manifest_name(batch, path_bytes) + MANIFEST for batch in batches}
+    assert len(manifests) == len(batches) > 100, "each has its own"
+    taken = set()
+    for source in sources:
+        name = output_name(source, path_bytes)
+        folders = name.split("/")[:-1]
+        taken |= {name + suffix for suffix in SUFFIXES}
+        taken |= {"/".join(folders[:depth]) for depth in range(1, len(folders) + 1)}
+    assert not manifests & taken
+    for manifest in manifests:
+        assert "/" not in manifest
+        assert not manifest.startswith(".convertd-")
+        assert len(manifest.encode()) <= min(path_bytes, 255)
