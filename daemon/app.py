@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from daemon import config as configuration
-from daemon import sinks, sources
-from daemon.batches import Batches
+from daemon import events, sinks, sources
+from daemon.batches import Batch, Batches
 from daemon.cancellations import Cancellations
 from daemon.config import Config, Watch, check_engines, check_languages
 from daemon.control import ControlServer
 from daemon.converters import REGISTRY, ROUTES
 from daemon.converters.base import Options
 from daemon.converters.tessdata import available_languages, tessdata_dir_for
-from daemon.db import Readers, Writer
+from daemon.db import Connection, Readers, Writer
 from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
 from daemon.disposal import Janitor
@@ -31,8 +31,12 @@ from daemon.jobs import JobTable
 from daemon.live import Live
 from daemon.logs import Log
 from daemon.manifests import Manifests
+from daemon.meters import UNMETERED, Meter
 from daemon.model import Disposal
+from daemon.monitor import MonitorServer, Page, health
+from daemon.notify import Messenger
 from daemon.operations import Operations
+from daemon.outbox import Outbox
 from daemon.payload import Payloads
 from daemon.pipeline import DELETE, Pipeline, Policy, Route
 from daemon.pool import ChildSettings, ConverterPool
@@ -49,6 +53,7 @@ from daemon.submissions import Submissions
 from daemon.supervisor import Parts, Stops, Supervisor, Tally
 from daemon.switches import Switches
 from daemon.systemd import Notifier, watchdog_seconds
+from daemon.vitals import Vitals
 from daemon.worker import Worker
 
 LOCK_WAIT_SECONDS = 5.0
@@ -86,21 +91,51 @@ def running(config: Config, log: Log, *, once: bool, fault: Fault = no_fault) ->
     """
     ignore_lease_breaks()
     state = StateDir(config.state_dir)
-    pool = converter_pool(config, size=config.workers, on_event=lambda event, values: log.warning(event, **values))
+    meter = _meter(config)
+    pool = converter_pool(config, size=config.workers, on_event=_about_converters(log, meter))
     with state.lock(LOCK_WAIT_SECONDS):
-        writer = Writer(state.database, fault)
+        writer = Writer(state.database, fault, meter)
         writer.start()
         try:
-            yield _assemble(config, state, writer, pool, log, once=once, fault=fault)
+            yield _assemble(config, state, writer, pool, log, meter, once=once, fault=fault)
         finally:
             writer.close()
 
 
+def _meter(config: Config) -> Meter:
+    if config.metrics.listen is None:
+        return UNMETERED
+    from daemon.metrics import Metrics
+
+    return Metrics()
+
+
+def _about_converters(log: Log, meter: Meter) -> Callable[[str, dict[str, object]], None]:
+    def tell(event: str, values: dict[str, object]) -> None:
+        if event != "converter sandbox incomplete":
+            meter.replaced("did not start" if event == "converter did not start" else str(values["reason"]))
+        say = log.debug if event == "converter relieved" else log.warning
+        say(event, **values)
+
+    return tell
+
+
 def _assemble(
-    config: Config, state: StateDir, writer: Writer, pool: ConverterPool, log: Log, *, once: bool, fault: Fault
+    config: Config,
+    state: StateDir,
+    writer: Writer,
+    pool: ConverterPool,
+    log: Log,
+    meter: Meter,
+    *,
+    once: bool,
+    fault: Fault,
 ) -> Supervisor:
     _sweep_spool(state.spool)
-    jobs = JobTable(writer, Readers(state.database))
+    outbox = Outbox(writer, Readers(state.database))
+    messenger = Messenger(outbox, log, meter)
+    messenger.configure(config.notify)
+    jobs = JobTable(writer, Readers(state.database), outbox=outbox, meter=meter)
     intake = Intake(state.submitted, fault)
     submitted = SubmittedSource(intake)
     switches = Switches(writer, Readers(state.database))
@@ -122,7 +157,7 @@ def _assemble(
         running_per_watch=workers - SPARE_WORKERS // 2,
     )
     batches = Batches(writer, Readers(state.database))
-    builder = Builder(config, state, clients, jobs, batches, submitted, dispatcher, stops, log, fault)
+    builder = Builder(config, state, clients, jobs, batches, outbox, submitted, dispatcher, stops, log, fault)
     roster = Roster(builder.post, jobs, dispatcher, switches)
     roster.serve(config.watches)
     janitor = Janitor(roster.sources, jobs, log, roster.note, tally.note_change, submitted=submitted)
@@ -132,7 +167,7 @@ def _assemble(
         elif roster.serves(job.watch):
             janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
     cancellations = Cancellations(pool.interrupt)
-    pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time)
+    pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time, meter)
     worker = Worker(
         roster.routes,
         roster.health,
@@ -168,7 +203,11 @@ def _assemble(
         writer_alive=writer.alive,
         stop_fetching=clients.stop,
         stops=stops,
-        reload=Reload(config, policy, roster, log, partial(configuration.load, checks=[installed])),
+        reload=Reload(
+            config, policy, roster, messenger.configure, log, partial(configuration.load, checks=[installed])
+        ),
+        messenger=messenger,
+        monitor=_monitor(config, state, roster, dispatcher, Vitals(writer, dispatcher), meter),
         service=Service(
             Notifier(),
             watchdog_seconds(),
@@ -178,6 +217,32 @@ def _assemble(
     )
     supervisor = Supervisor(parts, tally, log, once=once)
     return supervisor
+
+
+def _monitor(
+    config: Config, state: StateDir, roster: Roster, dispatcher: Dispatcher, vitals: Vitals, meter: Meter
+) -> MonitorServer | None:
+    if config.metrics.listen is None:
+        return None
+    from daemon.metrics import Metrics, Surroundings
+
+    def watches() -> dict[str, tuple[bool, bool]]:
+        return {
+            post.route.watch.name: (
+                post.health.condition().state == "running",
+                dispatcher.paused(post.route.watch.name),
+            )
+            for post in roster.posts()
+        }
+
+    assert isinstance(meter, Metrics)
+    metrics = meter
+    metrics.registry.register(Surroundings(state.database, watches))
+    pages = {
+        "/metrics": lambda: Page(metrics.page(), media_type=metrics.media_type),
+        "/healthz": lambda: health(vitals.trouble()),
+    }
+    return MonitorServer(*config.metrics.listen, pages)
 
 
 class Builder:
@@ -190,6 +255,7 @@ class Builder:
         clients: Clients,
         jobs: JobTable,
         batches: Batches,
+        outbox: Outbox,
         submitted: SubmittedSource,
         dispatcher: Dispatcher,
         stops: Stops,
@@ -204,6 +270,7 @@ class Builder:
         self._state = state
         self._jobs = jobs
         self._batches = batches
+        self._outbox = outbox
         self._submitted = submitted
         self._dispatcher = dispatcher
         self._log = log
@@ -216,11 +283,18 @@ class Builder:
         health = Health(watch.name, _probe(route, self._state), self._dispatcher, self._log)
         stop = threading.Event()
         discovery = Discovery(route, self._jobs, self._dispatcher, health, stop, self._slots)
-        manifests = Manifests(watch.name, sink, self._batches, self._state.spool, self._log)
+        manifests = Manifests(
+            watch.name, sink, self._batches, self._state.spool, self._log, self._tell_of, self._outbox.announce
+        )
         post = Post(route, health, discovery, manifests, stop)
         if not route.sink.remote:  # a network could hold up the start; it is swept once the watch is served
             post.sweep()
         return post
+
+    def _tell_of(self, db: Connection, batch: Batch, jobs: Mapping[str, int], output: str) -> None:
+        """Within the transaction that completes a batch."""
+        if self._outbox.wanted:
+            self._outbox.record(db, events.batch_complete(batch.watch, batch.name, jobs, output, time.time()))
 
 
 def _make_missing_folders(watch: Watch) -> None:

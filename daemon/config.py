@@ -12,16 +12,17 @@ from daemon import buckets
 from daemon.configfile import find, parse
 from daemon.errors import ConfigError
 from daemon.overlaps import Place, Role, overlaps
-from daemon.settings import S3, UNSUPPORTED, Config, Limits, Log, Ocr, Retry, Watch, settings_from
+from daemon.settings import S3, Config, Limits, Log, Metrics, Notify, Ocr, Retry, Watch, settings_from
 from daemon.tables import Mistakes, Table, did_you_mean
 from daemon.words import show
 
 __all__ = [
     "S3",
-    "UNSUPPORTED",
     "Config",
     "Limits",
     "Log",
+    "Metrics",
+    "Notify",
     "Ocr",
     "Retry",
     "Watch",
@@ -39,7 +40,7 @@ Check = Callable[[Config], Iterable[str]]
 """Finds mistakes that only somebody else can see, such as OCR languages that are not installed."""
 
 
-def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str] = UNSUPPORTED) -> Config:
+def load(path: str, *, checks: Iterable[Check] = ()) -> Config:
     """Read a configuration file. Raises ConfigError with every mistake there is.
 
     `checks` run on what could be understood, so that their mistakes are reported together with the others.
@@ -47,7 +48,7 @@ def load(path: str, *, checks: Iterable[Check] = (), unsupported: Collection[str
     path = os.path.abspath(path)
     raw = parse(path)
     mistakes = Mistakes()
-    config = settings_from(Table(raw, mistakes), path, os.path.dirname(path), unsupported)
+    config = settings_from(Table(raw, mistakes), path, os.path.dirname(path))
     if raw.get("watch", []) == []:
         mistakes.add("watch", "nothing", "at least one [[watch]] with name, source and sink")
     _refuse_duplicate_names(config, mistakes)
@@ -65,7 +66,7 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
     labels = {f"watch[0].{key}": name for key, name in names.items()}
     mistakes = Mistakes(labels | {"state_dir": "--state-dir"})
     raw = {"state_dir": state_dir, "watch": [{"name": _pair_name(inbox, outbox), "source": inbox, "sink": outbox}]}
-    config = settings_from(Table(raw, mistakes), None, os.getcwd(), UNSUPPORTED)
+    config = settings_from(Table(raw, mistakes), None, os.getcwd())
     _refuse_overlaps(config, mistakes)
     return _checked(config, mistakes, checks)
 
@@ -81,7 +82,7 @@ def _pair_name(inbox: str, outbox: str) -> str:
 def defaults() -> Config:
     """What holds where there is no configuration at all: no watch, and the state in the working directory."""
     mistakes = Mistakes()
-    config = settings_from(Table({"state_dir": DEFAULT_STATE_DIR}, mistakes), None, os.getcwd(), UNSUPPORTED)
+    config = settings_from(Table({"state_dir": DEFAULT_STATE_DIR}, mistakes), None, os.getcwd())
     return _checked(config, mistakes, ())
 
 

@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from daemon import batches
+from daemon import batches, events
 from daemon.db import Connection, Readers, Row, Writer
 from daemon.errors import DocumentError, TransientError
+from daemon.meters import UNMETERED, Meter
 from daemon.model import Candidate, Conversion, Job, Stage, State
 from daemon.naming import no_batch
+from daemon.outbox import Outbox
 
 Clock = Callable[[], float]
 
 FEW = 16
 """Up to so many paths are looked up as they are: what lies between them costs more than each of them."""
+UNCHANGED = "unchanged"
+"""What is counted for a job that is forgotten because its document holds what was converted before."""
 MOST_BINDINGS = 900
 """SQLite allows 999 in its oldest builds."""
 
@@ -76,7 +80,16 @@ class Pruned(NamedTuple):
 class JobTable:
     """The daemon's side of the job table. Commands that only look use `daemon.queries`."""
 
-    def __init__(self, writer: Writer, readers: Readers, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        clock: Clock = time.time,
+        outbox: Outbox | None = None,
+        meter: Meter = UNMETERED,
+    ) -> None:
+        self._outbox = Outbox(writer, readers, clock) if outbox is None else outbox
+        self._meter = meter
         self._writer = writer
         self._readers = readers
         self._clock = clock
@@ -171,7 +184,10 @@ class JobTable:
                     new.append(job)
             return new, superseded
 
-        return self._writer.call(operation)
+        new, superseded = self._writer.call(operation)
+        for _ in superseded:
+            self._meter.ended(watch, State.SUPERSEDED)
+        return new, superseded
 
     def submit(self, watch: str, batch: str, handed: Sequence[Handed], priority: int) -> list[Receipt]:
         """Record documents that were handed in as pending jobs of a batch; a receipt for each, in the same order.
@@ -225,6 +241,7 @@ class JobTable:
     def complete(self, job: Job, conversion: Conversion, output: str, *, dispose: bool) -> bool:
         """The outputs are durable: so is now the job. False where the row was no longer processing."""
         now = self._clock()
+        event = events.completed(job, output, now) if self._outbox.wanted else None
         digests: dict[str, Any] = {}
         if job.batch is not None:
             markdown_sha256 = hashlib.sha256(conversion.markdown).hexdigest()
@@ -255,13 +272,18 @@ class JobTable:
                        WHERE watch = (SELECT watch FROM jobs WHERE id = ?) AND source = ? AND version = ?""",
                     (conversion.sha256, job.id, job.source, job.version),
                 )
+                self._outbox.record(db, event)
             return changed
 
-        return self._writer.call(operation)
+        ended = self._told(job, State.COMPLETED, self._writer.call(operation), event)
+        if ended:
+            self._meter.converted(conversion.engine, conversion.first_engine)
+        return ended
 
     def fail(self, job: Job, error: DocumentError | TransientError, *, attempts: int, dispose: bool) -> bool:
         """The job has failed for good and its error file is durable."""
         now = self._clock()
+        event = events.failed(job, error, now) if self._outbox.wanted else None
 
         def operation(db: Connection) -> bool:
             changed = _finish(
@@ -283,9 +305,10 @@ class JobTable:
                        WHERE watch = (SELECT watch FROM jobs WHERE id = ?) AND source = ?""",
                     (job.id, job.source),
                 )
+                self._outbox.record(db, event)
             return changed
 
-        return self._writer.call(operation)
+        return self._told(job, State.FAILED, self._writer.call(operation), event)
 
     def end(self, job: Job, state: State) -> bool:
         """The job ends without a result: vanished, superseded or cancelled."""
@@ -304,7 +327,7 @@ class JobTable:
                 )
             return changed
 
-        return self._writer.call(operation)
+        return self._told(job, state, self._writer.call(operation))
 
     def fold(self, job: Job) -> bool:
         """The job's version holds the very bytes that were converted before: forget the job, keep the version."""
@@ -318,7 +341,7 @@ class JobTable:
             db.execute("DELETE FROM jobs WHERE id = ? AND state IN ('pending', 'processing')", (job.id,))
             return db.changes() == 1
 
-        return self._writer.call(operation)
+        return self._told(job, UNCHANGED, self._writer.call(operation))
 
     def release(self, job: Job) -> bool:
         """The job goes back to pending as if it had never been taken: no attempt, no interruption counted."""
@@ -340,6 +363,14 @@ class JobTable:
                 },
             )
         )
+
+    def _told(self, job: Job, outcome: str, ended: bool, event: str | None = None) -> bool:
+        """Whoever counts or waits for news hears of it, now that it is durable."""
+        if ended:
+            self._meter.ended(job.watch, outcome)
+            if event is not None:
+                self._outbox.announce()
+        return ended
 
     # -- disposals ---------------------------------------------------------------------------------------------
 
@@ -441,7 +472,10 @@ class JobTable:
                     cancelled.append(_job(row))
             return cancelled
 
-        return self._writer.call(operation)
+        ended = self._writer.call(operation)
+        for job in ended:
+            self._meter.ended(job.watch, State.CANCELLED)
+        return ended
 
     def spooled(self, locations: Sequence[bytes]) -> set[bytes]:
         """Those of these copies of documents that were handed in which belong to a job."""

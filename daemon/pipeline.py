@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from daemon.cancellations import Cancellations
 from daemon.config import Limits, Retry, Watch
 from daemon.errors import Cancelled, DocumentError, Kind, Stopped
 from daemon.jobs import JobTable
+from daemon.meters import UNMETERED, Meter
 from daemon.model import Conversion, Disposal, Job, Stage, State
 from daemon.naming import output_name
 from daemon.pool import ConverterPool
@@ -78,7 +81,9 @@ class Pipeline:
         cancellations: Cancellations,
         stopped: Callable[[], bool],
         clock: Callable[[], float],
+        meter: Meter = UNMETERED,
     ) -> None:
+        self._meter = meter
         self._jobs = jobs
         self._pool = pool
         self._policy = policy
@@ -104,7 +109,7 @@ class Pipeline:
         started_at = self._clock()
         self._refuse_too_large(job)
         documents = route.documents(job)
-        with documents.fetch(job) as document:
+        with self._fetched(documents, job) as document:
             if route.on_success(job).action == "keep" and self._same_content(documents, job, document):
                 return Outcome(None)
             conversion = self._convert(documents, job, document)
@@ -112,13 +117,23 @@ class Pipeline:
             return Outcome(State.SUPERSEDED)
         if not self._cancellations.begin_delivery(job.id):
             raise Cancelled("an operator has cancelled it")
-        return self._deliver(route, job, conversion, started_at)
+        with self._timed(job, Stage.DELIVER):
+            return self._deliver(route, job, conversion, started_at)
+
+    @contextmanager
+    def _fetched(self, documents: Documents, job: Job) -> Iterator[Fetched]:
+        with ExitStack() as stack:
+            with self._timed(job, Stage.FETCH):
+                document = stack.enter_context(documents.fetch(job))
+            self._meter.read(job.watch, document.size_bytes)
+            yield document
 
     def _convert(self, source: Documents, job: Job, document: Fetched) -> Conversion:
         with self._pool.slot(job.rank, lambda: self._stopped() or self._cancellations.wanted(job.id)) as slot:
             self._jobs.stage(job, Stage.CONVERT)
             try:
-                conversion = slot.convert(document.fd, source_name(job.source), self._policy.limits.convert_seconds)
+                with self._timed(job, Stage.CONVERT):
+                    conversion = slot.convert(document.fd, source_name(job.source), self._policy.limits.convert_seconds)
             except DocumentError:
                 source.verify(job, document)  # a document that changed under the converter's hands is not to blame
                 raise
@@ -133,6 +148,14 @@ class Pipeline:
         output = route.sink.publish(name, files, origin)
         route.sink.remove(name, (ERROR,))
         return Outcome(State.COMPLETED, conversion, output)
+
+    @contextmanager
+    def _timed(self, job: Job, stage: Stage) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._meter.staged(job.watch, stage, time.monotonic() - began)
 
     def _refuse_too_large(self, job: Job) -> None:
         allowed = self._policy.limits.file_size_bytes

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from daemon.config import Config
+from daemon.config import Config, Notify
 from daemon.errors import ConfigError, EnvironmentProblem
 from daemon.logs import Log
 from daemon.pipeline import Policy
 from daemon.roster import Change, Roster
 
-APPLIED = frozenset({"path", "watches", "retry", "limits"})
+APPLIED = frozenset({"path", "watches", "retry", "limits", "notify"})
 FIXED_LIMITS = ("in_flight_bytes", "spool_above_bytes", "converter_memory_bytes")
 
 
 class Reload:
     """Called by one thread at a SIGHUP. Returns what became of the watches, None where nothing was changed.
 
-    `load` reads a file, or raises ConfigError with all its mistakes.
+    `load` reads a file, or raises ConfigError with all its mistakes; `notify` has others told of events, or raises
+    EnvironmentProblem where the job table cannot be written.
     """
 
-    def __init__(self, config: Config, policy: Policy, roster: Roster, log: Log, load: Callable[[str], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        roster: Roster,
+        notify: Callable[[Notify], None],
+        log: Log,
+        load: Callable[[str], Config],
+    ) -> None:
+        self._notify = notify
         self._config = config
         self._policy = policy
         self._roster = roster
@@ -41,6 +51,7 @@ class Reload:
         except EnvironmentProblem as problem:
             self._log.error("configuration not applied, the old one is kept", error=problem.message, hint=problem.hint)
             return None
+        self._have_told(config.notify)
         self._policy.limits, self._policy.retry = config.limits, config.retry
         later = needs_restart(self._config, config)
         self._config = config
@@ -48,6 +59,13 @@ class Reload:
         if later:
             self._log.warning("a part of the configuration waits for a restart", keys=later)
         return change
+
+    def _have_told(self, notify: Notify) -> None:
+        """Apart from the watches: these are served anew by now."""
+        try:
+            self._notify(notify)
+        except EnvironmentProblem as problem:
+            self._log.error("[notify] not applied: reload again", error=problem.message, hint=problem.hint)
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

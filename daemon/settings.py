@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from daemon import buckets, values
 from daemon.tables import Table, did_you_mean
 from daemon.words import Disposal, show
-
-UNSUPPORTED = frozenset({"batch"})
-"""What the file may one day ask for, but this version does not carry out: refused rather than ignored."""
 
 MIB, GIB = 2**20, 2**30
 DAY = 86400.0
@@ -154,13 +151,11 @@ class Config(NamedTuple):
     notify: Notify = Notify()
 
 
-def settings_from(top: Table, path: str | None, base: str, unsupported: Collection[str]) -> Config:
+def settings_from(top: Table, path: str | None, base: str) -> Config:
     """Everything that could be understood, with defaults for the rest; the mistakes are left with the table.
 
-    Relative paths are relative to `base`. `unsupported` is like `UNSUPPORTED`.
+    Relative paths are relative to `base`.
     """
-    for name in ("metrics", "notify"):
-        _refuse_unsupported(top.table(name), name, unsupported)
     config = Config(
         path=path,
         state_dir=top.value("state_dir", values.folder(base), os.path.join(base, "state")),
@@ -171,7 +166,9 @@ def settings_from(top: Table, path: str | None, base: str, unsupported: Collecti
         ocr=_ocr(top.table("ocr"), base),
         engines=_engines(top.table("engines")),
         log=_log(top.table("log")),
-        watches=tuple(_watch(table, base, unsupported) for table in top.tables("watch")),
+        metrics=_metrics(top.table("metrics")),
+        notify=_notify(top.table("notify"), base),
+        watches=tuple(_watch(table, base) for table in top.tables("watch")),
     )
     top.finish()
     return config
@@ -233,7 +230,42 @@ def _log(table: Table) -> Log:
     return log
 
 
-def _watch(table: Table, base: str, unsupported: Collection[str]) -> Watch:
+def _metrics(table: Table) -> Metrics:
+    metrics = Metrics(table.value("listen", _listen, None))
+    table.finish()
+    return metrics
+
+
+def _notify(table: Table, base: str) -> Notify:
+    notify = Notify(
+        command=_command(table, base),
+        webhook=_unseen(table, "webhook", _webhook, None),
+        secret_file=_unseen(table, "secret_file", values.file(base), None),
+    )
+    if notify.secret_file and not notify.webhook and table.sound("webhook"):
+        table.refuse("secret_file", show(notify.secret_file), "no such key but with a webhook, whose events it signs")
+    table.finish()
+    return notify
+
+
+def _listen(value: object) -> tuple[str, int]:
+    from daemon import addresses  # few configurations have any, and every command reads one
+
+    return addresses.listen(value)
+
+
+def _webhook(value: object) -> str:
+    from daemon import addresses
+
+    return addresses.webhook(value)
+
+
+def _command(table: Table, base: str) -> tuple[str, ...]:
+    words = table.values("command", values.word, (), "words, the program first", repeated=True)
+    return (os.path.join(base, words[0]), *words[1:]) if words and "/" in words[0] else words
+
+
+def _watch(table: Table, base: str) -> Watch:
     target = values.location(base, ("s3",))
     source = values.location(base, ("s3", "sqs"))
     default = Watch(name="", source="", sink="")
@@ -336,9 +368,3 @@ def _check_use(s3: Table, watch: Watch) -> None:
     places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
     if (keys := s3.take_all()) and not any(place.startswith((buckets.S3, buckets.SQS)) for place in places):
         s3.refuse_all(", ".join(keys), "no such table but with an s3:// or sqs:// source or sink")
-
-
-def _refuse_unsupported(table: Table, what: str, unsupported: Collection[str]) -> None:
-    """A table that is empty asks for nothing; one that asks for what is not carried out yet is a mistake."""
-    if (keys := table.take_all()) and what in unsupported:
-        table.refuse_all(", ".join(keys), "no such table", "not supported by this version")

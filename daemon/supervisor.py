@@ -21,6 +21,8 @@ from daemon.errors import ConvertdError, FatalError
 from daemon.jobs import JobTable
 from daemon.logs import Log
 from daemon.model import State
+from daemon.monitor import MonitorServer
+from daemon.notify import Messenger
 from daemon.pool import ConverterPool
 from daemon.roster import Change, Post, Roster
 from daemon.service import Service
@@ -28,6 +30,7 @@ from daemon.worker import Worker
 
 DRAIN_SECONDS = 25.0
 STOP_AT_ONCE_SECONDS = 5.0
+TELL_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 2.0
 ONCE_SICK_SECONDS = 60.0
 ONCE_UNREADY_SECONDS = 60.0
@@ -35,6 +38,8 @@ RATE_WINDOW_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 ONCE_LOOK_SECONDS = 0.05
 RECHECK_SECONDS = 0.6
+OUTLASTING = ("control", "monitor", "notify-")
+"""Threads that serve until all others have ended."""
 
 
 class Tally:
@@ -104,6 +109,8 @@ class Parts:
     stops: Stops
     reload: Callable[[], Change | None]
     service: Service
+    messenger: Messenger
+    monitor: MonitorServer | None
 
 
 class Drain:
@@ -202,6 +209,7 @@ class Supervisor:
                 name: {"state": condition.state, "error": condition.error} for name, condition in conditions.items()
             },
             "converters": self._parts.pool.facts(),
+            "notify": self._parts.messenger.conditions(),
         }
 
     def progress(self) -> tuple[int, int]:
@@ -213,6 +221,8 @@ class Supervisor:
 
     def _start(self) -> None:
         parts = self._parts
+        if parts.monitor is not None:
+            parts.monitor.start()
         parts.pool.start()
         parts.dispatcher.fill()
         parts.control.start()
@@ -220,6 +230,10 @@ class Supervisor:
             self._spawn(f"worker-{number}", worker.run)
         self._spawn("janitor", parts.janitor.run)
         self._spawn("control", parts.control.run)
+        if parts.monitor is not None:
+            self._spawn("monitor", parts.monitor.run)
+        for line in parts.messenger.lines:
+            self._spawn(f"notify-{line.name}", line.run)
         for post in parts.roster.posts():
             self._begin(post)
 
@@ -312,8 +326,8 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Let running conversions end within the deadline, then kill them; give their jobs back either way."""
-        parts.service.stopping()
         parts = self._parts
+        parts.service.stopping()
         for post in parts.roster.posts():
             post.stop.set()
         parts.dispatcher.stop()
@@ -324,13 +338,16 @@ class Supervisor:
         parts.stops.halt.set()
         parts.pool.kill()
         self._join(STOP_AT_ONCE_SECONDS, until=lambda: False)
+        parts.messenger.finish(TELL_SECONDS, hurry=lambda: self._stops > 1)
         parts.control.close()
+        if parts.monitor is not None:
+            parts.monitor.close()
         parts.jobs.release_all()
         parts.pool.close()
 
     def _join(self, seconds: float, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
-        waiting = [thread for thread in list(self._threads) if thread.name != "control"]
+        waiting = [thread for thread in list(self._threads) if not thread.name.startswith(OUTLASTING)]
         for thread in waiting:
             while thread.is_alive() and time.monotonic() < deadline and not until():
                 thread.join(0.02)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from daemon import queries, switches
+from daemon.cli import notes
 from daemon.cli.common import Place, locate, place_options, print_json
 from daemon.db import Connection
 from daemon.words import display
@@ -53,6 +54,7 @@ def assemble(place: Place, db: Connection, live: dict[str, Any] | None) -> dict[
         ],
         "oldest_pending_seconds": None if oldest is None else round(max(0.0, time.time() - oldest), 3),
         "documents_per_second": live["documents_per_second"] if live else 0.0,
+        "notify": notes.notify(db, live),
     }
 
 
@@ -100,6 +102,8 @@ def _print(status: dict[str, Any]) -> None:
     click.echo("  ".join(f"{state} {number}" for state, number in status["jobs"].items()))
     if status["oldest_pending_seconds"] is not None:
         click.echo(f"the oldest pending job has waited {status['oldest_pending_seconds']:.0f} s")
+    for line in notes.troubles(status["notify"]):
+        click.echo(line)
     for watch in status["watches"]:
         click.echo(f"\n{watch['name']}: {watch['state']}   {watch['source']} → {watch['sink']}")
         click.echo("  " + "  ".join(f"{state} {number}" for state, number in watch["jobs"].items()))

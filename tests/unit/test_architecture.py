@@ -12,15 +12,17 @@ import pytest
 from tests.harness import ROOT, environment
 
 LAYERS = (
-    {"errors", "faults", "words"},
+    {"errors", "faults", "words", "meters"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
-    {"values", "logs", "files", "statedir", "sandbox", "turnstile", "systemd", "units"},
-    {"tables", "converters"},
+    {"values", "repeats", "files", "statedir", "sandbox", "turnstile", "systemd", "units"},
+    {"tables", "converters", "addresses", "logs", "monitor"},
     {"settings", "payload", "intake"},
     {"config", "naming", "results", "db", "keeper", "s3"},
-    {"batches"},
+    {"batches", "events", "outbox"},
+    {"targets"},
     {"needs", "sources", "sinks", "jobs", "queries", "pool", "dispatch", "switches", "cancellations"},
-    {"install", "pulse", "health", "disposal", "pipeline", "operations", "control", "plan"},
+    {"health", "disposal", "pipeline", "operations", "control", "plan", "install", "pulse"}
+    | {"vitals", "notify", "metrics"},
     {"manifests", "submissions", "discovery", "worker", "service"},
     {"roster"},
     {"live", "reload"},
@@ -30,6 +32,7 @@ LAYERS = (
     {"__main__"},
 )
 HEAVY = {"msgspec", "structlog", "rich", "boto3", "watchfiles", "liteparse", "xberg", "undoc", "html_to_markdown"}
+HEAVY |= {"prometheus_client"}
 
 
 def modules() -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon import config as configuration
-from daemon.config import S3, Config, Limits, Log, Ocr, Retry, Watch
+from daemon.config import S3, Config, Limits, Log, Metrics, Notify, Ocr, Retry, Watch
 from daemon.errors import ConfigError
 from daemon.model import Disposal
 from daemon.settings import S3_KEYS
@@ -161,6 +161,10 @@ def test_the_commented_lines_of_the_example_work_too(tmp_path: Path) -> None:
     config = load(tmp_path, uncommented((ROOT / "config.example.toml").read_text()))
     assert config.ocr.tessdata_dir == "/usr/share/tesseract-ocr/5/tessdata"
     assert config.engines == {"pdf": ("liteparse", "xberg", "pypdfium2")}
+    assert config.metrics == Metrics(("127.0.0.1", 9464))
+    assert config.notify == Notify(
+        ("/usr/local/bin/tell", "--quiet"), "https://hooks.example/convertd", "/run/credentials/convertd.service/notify"
+    )
     server = "http://127.0.0.1:8333"
     bucket, queue = config.watches[1:]
     assert bucket == Watch("bucket", "s3://documents/in/", "s3://documents/out/", s3=S3(server))
@@ -181,6 +185,51 @@ def test_the_example_has_every_key_of_a_bucket(tmp_path: Path) -> None:
     for watch in tomllib.loads(text)["watch"]:
         written |= set(watch.get("s3", {}))
     assert written == set(S3_KEYS)
+
+
+def test_who_is_told_and_who_may_look(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+        metrics.listen = "[::1]:9464"
+        [notify]
+        command = ["bin/tell", "-q", "-q"]
+        webhook = "HTTPS://Hooks.Example:8443/a/b?c=d&e=%20"
+        secret_file = "secrets/webhook"
+        """
+        + WATCH,
+    )
+    assert config.metrics == Metrics(("::1", 9464))
+    assert config.notify == Notify(
+        command=(f"{tmp_path}/bin/tell", "-q", "-q"),
+        webhook="HTTPS://Hooks.Example:8443/a/b?c=d&e=%20",
+        secret_file=f"{tmp_path}/secrets/webhook",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::]:65535", ("::", 65535)),
+        ("monitor.example:80", ("monitor.example", 80)),
+    ],
+)
+def test_where_metrics_are(tmp_path: Path, text: str, listen: tuple[str, int]) -> None:
+    assert load(tmp_path, f'metrics.listen = "{text}"\n{WATCH}').metrics.listen == listen
+
+
+def test_a_program_without_a_slash_is_looked_for_in_the_path(tmp_path: Path) -> None:
+    assert load(tmp_path, f'notify.command = ["tell"]\n{WATCH}').notify == Notify(command=("tell",))
+    assert load(tmp_path, f'notify.command = ["/opt/tell"]\n{WATCH}').notify == Notify(command=("/opt/tell",))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000", "https://[::1]/x", "https://a_b.example", "https://a.example?x"]
+)
+def test_webhooks(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, f'notify.webhook = "{url}"\n{WATCH}').notify == Notify(webhook=url)
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_mistake(tmp_path: Path) -> None:
@@ -272,17 +321,6 @@ def test_a_queue_and_its_prefix(tmp_path: Path) -> None:
 def test_where_a_queue_is(s3: S3, is_aws: bool, queue_endpoint_url: str | None) -> None:
     assert s3.is_aws is is_aws
     assert s3.queue_endpoint_url == queue_endpoint_url
-
-
-# -- what is not supported yet -----------------------------------------------------------------------------------------
-
-
-def test_a_later_version_only_lifts_the_refusal(tmp_path: Path) -> None:
-    path = tmp_path / "convertd.toml"
-    path.write_text(f'metrics.listen = "127.0.0.1:9464"\n{WATCH}batch = "subfolder"\n')
-    assert configuration.load(str(path), unsupported={"notify"}).watches[0].batch == "subfolder"
-    with pytest.raises(ConfigError, match=r"^metrics: found listen; not supported by this version"):
-        configuration.load(str(path), unsupported={"metrics"})
 
 
 # -- without a file, and which file ------------------------------------------------------------------------------------

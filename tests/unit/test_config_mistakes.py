@@ -62,11 +62,32 @@ from tests.unit.test_config import WATCH, load, mistakes, one_mistake
         ('log.level = "INFO"', 'log.level: found "INFO"; allowed: "debug", "info", "warning", "error"'),
         ('log.format = "text"', 'log.format: found "text"; allowed: "auto", "json", "console"'),
         ("log = 3", "log: found 3; allowed: a table: [log]"),
-        ('metrics.listen = "127.0.0.1:9464"', "metrics: found listen; not supported by this version; allowed: no such"),
         (
-            'notify.webhook = "https://x"',
-            "notify: found webhook; not supported by this version; allowed: no such table",
+            'metrics.listen = "9464"',
+            'metrics.listen: found "9464"; allowed: an address and a port, such as "127.0.0.1:9464" or "[::1]:9464"',
         ),
+        ("metrics.listen = 9464", "metrics.listen: found 9464; allowed: an address and a port"),
+        ('metrics.listen = ":9464"', 'metrics.listen: found ":9464"; all addresses are "0.0.0.0" or "[::]"; allowed'),
+        ('metrics.listen = "::1:9464"', 'metrics.listen: found "::1:9464"; all addresses are'),
+        ('metrics.listen = "[::g]:9464"', 'metrics.listen: found "[::g]:9464"; allowed: an address and a port'),
+        ('metrics.listen = "[:::]:9464"', 'metrics.listen: found "[:::]:9464"; allowed: an address and a port'),
+        ('metrics.listen = "localhost:0"', 'metrics.listen: found "localhost:0"; ports go from 1 to 65535; allowed'),
+        ('metrics.listen = "unix:/run/x"', 'metrics.listen: found "unix:/run/x"; allowed: an address and a port'),
+        ("metrics.port = 9464", "metrics.port: found an unknown key; allowed: listen"),
+        (
+            'notify.command = "tell me"',
+            'notify.command: found "tell me"; allowed: a list of words, the program first, at least one',
+        ),
+        ("notify.command = []", "notify.command: found []; allowed: a list of words, the program first, at least one"),
+        ('notify.command = ["tell", 4]', "notify.command[1]: found 4; allowed: a word of a command"),
+        ('notify.command = [""]', 'notify.command[0]: found ""; allowed: a word of a command'),
+        ("notify.webhook = true", 'notify.webhook: found true; allowed: the URL of a receiver, such as "https://HOST'),
+        ('notify.secret_file = "."', 'notify.secret_file: found "."; it is a folder; allowed: the path of a file'),
+        (
+            'notify = { command = ["tell"], secret_file = "key" }',
+            "notify.secret_file: found",
+        ),
+        ('notify.webhok = "https://x/"', "notify.webhok: found an unknown key; allowed: command, secret_file, webhook"),
         ("worker = 4", "worker: found an unknown key; allowed: engines, limits, log"),
         ("limits.file_sise = 4", "limits.file_sise: found an unknown key; allowed: convert_time, converter_memory"),
         ('"we\\nird key" = 4', r'"we\nird key": found an unknown key; allowed'),
@@ -147,6 +168,35 @@ def test_mistakes_in_a_watch(tmp_path: Path, text: str, line: str) -> None:
 )
 def test_mistakes_in_what_a_watch_must_have(tmp_path: Path, text: str, line: str) -> None:
     assert one_mistake(tmp_path, f"[[watch]]\n{text}\n").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("https://user:hunter2@a.example/", "a URL with a user or a password"),
+        ("https://hunter2@a.example/", "a URL with a user or a password"),
+        ("ftp://a.example/hunter2", "what is no such URL"),
+        ("a.example/hunter2", "what is no such URL"),
+        ("https:///hunter2", "what is no such URL"),
+        ("https://a.example/hunter2#part", "what is no such URL"),
+        ("https://a.example/hunter2 x", "what is no such URL"),
+        ("https://a.example/hunter2\\r\\nX: y", "what is no such URL"),
+        ("https://a.example:70000/hunter2", "a URL with port 70000; ports go from 1 to 65535"),
+        ("https://[::g]/hunter2", "what is no such URL"),
+        ("https://a..example/hunter2", "what is no such URL"),
+    ],
+)
+def test_a_webhook_that_is_refused_is_not_shown(tmp_path: Path, value: str, found: str) -> None:
+    line = one_mistake(tmp_path, f'notify.webhook = "{value}"\n{WATCH}')
+    assert line.startswith(f"notify.webhook: found {found}")
+    assert line.endswith('allowed: the URL of a receiver, such as "https://HOST/PATH"')
+    assert "hunter2" not in line
+
+
+def test_the_content_of_a_secret_file_is_not_shown(tmp_path: Path) -> None:
+    line = one_mistake(tmp_path, f'notify = {{ webhook = "https://a/", secret_file = "hunter2\\n" }}\n{WATCH}')
+    assert line.startswith("notify.secret_file: found what is no path")
+    assert "hunter2" not in line
 
 
 def test_an_unknown_key_that_is_nearly_right(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from daemon.jobs import JobTable
 from daemon.metrics import Metrics, Surroundings
 from daemon.model import Conversion, State
 from daemon.outbox import Outbox
+from tests.harness import ROOT, environment
 from tests.unit.test_jobs import candidate, enqueue
 
 BY_OCR = Conversion(b"", "ab" * 32, "application/pdf", "xberg-ocr", "1", first_engine="liteparse")
@@ -132,6 +136,15 @@ def test_names_are_as_prometheus_wants_them(full: Metrics) -> None:
             assert all(re.fullmatch(r"[a-z]+", label) for label in sample.labels)
 
 
+def test_the_process(metrics: Metrics) -> None:
+    started, memory = value(metrics, "process_start_time_seconds"), value(metrics, "process_resident_memory_bytes")
+    assert started is not None and 0 < time.time() - started < 3600
+    assert memory is not None and memory > 1 << 20
+    assert value(metrics, "process_open_fds") in range(3, 1000)
+    cpu = value(metrics, "process_cpu_seconds_total")
+    assert cpu is not None and cpu > 0
+
+
 def test_labels_are_never_what_a_document_says(metrics: Metrics) -> None:
     for number in range(1000):
         metrics.converted(f"engine {number}", "liteparse")
@@ -156,3 +169,18 @@ def test_what_is_in_memory_is_told_though_the_table_cannot_be_read(metrics: Metr
     assert value(metrics, "convertd_watch_healthy", watch="inbox") == 1
     (tmp_path / "none.db").write_bytes(b"no database at all, but long enough to be looked at" * 100)
     assert value(metrics, "convertd_watch_healthy", watch="inbox") == 1
+
+
+def test_the_readme_has_every_metric(full: Metrics) -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, family in families(full).items():
+        shown = f"{name}_total" if family.type == "counter" else name
+        assert name.startswith("process_") or f"`{shown}`" in readme, shown
+
+
+def test_nothing_of_it_is_loaded_before_it_is_wanted() -> None:
+    code = "import sys; import daemon.app; print('prometheus_client' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=ROOT, check=True
+    )
+    assert result.stdout.strip() == "False"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_a_failing_target_is_tried_again_later_and_later(box: Box) -> None:
     with line_to(box, told, clock) as line:
         announce(box, "a", "b")
         for failures, seconds in enumerate((1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300), start=1):
-            condition = until(lambda n=failures: _failed(line, n), f"attempt {failures} fails")
+            condition = until(partial(_failed, line, failures), f"attempt {failures} fails")
             assert condition["again_in_seconds"] == min(seconds, LONGEST_SECONDS)
             assert condition["error"] == "answered 500"
             clock.now += seconds - 0.5
