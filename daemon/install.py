@@ -81,7 +81,7 @@ def _for_system(config: Config, path: str) -> Plan:
     user = User.named(owner_of(config.state_dir) or USER)
     state_dir = os.path.realpath(config.state_dir)
     state_directory = _below_state_root(state_dir)
-    hidden = tuple(folder for folder in (*folders, *needed.files) if below(folder, HIDDEN))
+    hidden = tuple(folder for folder in (*folders, *needed.folders) if below(folder, HIDDEN))
     written = tuple(folder for folder in needed.written if not (state_directory and folder == state_dir))
     unit = Unit(
         head=_head(path),
@@ -162,14 +162,14 @@ def _on_rights(user: User, folders: Sequence[str], needed: Needs, written: Seque
         if not _may(user, folder)
     ]
     for verb, paths in (("read", (*needed.files, *needed.sources)), ("write to", written)):
-        for folder in paths:
-            if os.path.isdir(folder) and not _may(user, folder, write=verb != "read"):
-                notes.append(f"{user.name} may not {verb} {folder}: give it the right, for example by a group")
+        for path in paths:
+            if os.path.exists(path) and not _may(user, path, write=verb != "read"):
+                notes.append(f"{user.name} may not {verb} {path}: give it the right, for example by a group")
     return notes
 
 
-def _may(user: User, folder: str, *, write: bool = False) -> bool:
-    return user.may(folder, write=write, alone=below(folder, HIDDEN))
+def _may(user: User, path: str, *, write: bool = False) -> bool:
+    return user.may(path, write=write, alone=below(path, HIDDEN))
 
 
 # -- for one user ----------------------------------------------------------------------------------------------------

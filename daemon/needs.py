@@ -1,4 +1,4 @@
-"""What a configuration needs of the machine: folders to read, folders to write, a network. And who may use a folder."""
+"""What a configuration needs of the machine: files, folders to read and to write, a network. And who may use a path."""
 
 from __future__ import annotations
 
@@ -18,26 +18,31 @@ from daemon.units import Network, outermost
 
 @dataclass(frozen=True)
 class Needs:
-    """Folders without symbolic links; `files` are folders with files besides documents, such as the configuration."""
+    """Paths without symbolic links. `files` is what else is read, such as the configuration."""
 
     sources: tuple[str, ...]
     written: tuple[str, ...]
     files: tuple[str, ...]
     network: Network
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Of the files. What is bound is a folder: editors replace files, and one that is bound stays the old one."""
+        return tuple(sorted({path if os.path.isdir(path) else os.path.dirname(path) for path in self.files}))
+
 
 def needs(config: Config) -> Needs:
     """What the daemon needs for this configuration."""
-    sources, written, files = [], [config.state_dir], [config.ocr.tessdata_dir]
+    sources: list[str] = []
+    written = [config.state_dir]
+    files = [config.path, config.ocr.tessdata_dir, config.notify.secret_file, *config.notify.command[:1]]
     for watch in config.watches:
         disposals = (watch.on_success, watch.on_failure)
         disposed = any(disposal.action != "keep" for disposal in disposals)
         (written if disposed else sources).append(watch.source)
         written += [watch.sink, *(disposal.target for disposal in disposals)]
-        files += map(_folder_of, (watch.s3.credentials_file, watch.s3.ca_bundle))
-    # The folder of the file and not the file, which editors replace: a file that is bound stays the old one.
-    files += map(_folder_of, (config.path, config.notify.secret_file, *config.notify.command[:1]))
-    return Needs(_folders(sources), _folders(written), _folders(files), network(config))
+        files += [watch.s3.credentials_file, watch.s3.ca_bundle]
+    return Needs(_absolute(sources), _absolute(written), _absolute(files), network(config))
 
 
 def network(config: Config) -> Network:
@@ -56,7 +61,7 @@ def program() -> tuple[list[str], list[str]]:
     python = os.path.join(scripts, os.path.basename(sys.executable))
     command = [script] if os.access(script, os.X_OK) else [python, "-m", "daemon"]
     interpreter = (scripts, sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(python)))
-    return command, outermost(filter(os.path.isdir, _folders([*interpreter, *import_folders()])))
+    return command, outermost(filter(os.path.isdir, _absolute([*interpreter, *import_folders()])))
 
 
 @dataclass(frozen=True)
@@ -75,21 +80,21 @@ class User:
             return cls(name, None, frozenset())
         return cls(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
 
-    def may(self, folder: str, *, write: bool = False, alone: bool = False) -> bool:
-        """Whether the user may enter and list the folder, and write into it, as far as modes tell.
+    def may(self, path: str, *, write: bool = False, alone: bool = False) -> bool:
+        """Whether the user may read the file, or enter and list the folder, or write there too, as far as modes tell.
 
         What is above it counts too unless it stands alone, as where the unit puts it into an empty home.
         """
         try:
-            above = [] if alone else _above(folder)
-            return self._has(folder, 0o7 if write else 0o5) and all(self._has(parent, 0o1) for parent in above)
+            bits = 0o4 | 0o2 * write | 0o1 * os.path.isdir(path)
+            return self._has(path, bits) and all(self._has(parent, 0o1) for parent in ([] if alone else _above(path)))
         except OSError:
             return False
 
-    def _has(self, folder: str, bits: int) -> bool:
+    def _has(self, path: str, bits: int) -> bool:
         if self.uid == 0:
             return True
-        status = os.stat(folder)
+        status = os.stat(path)
         mode = stat.S_IMODE(status.st_mode)
         if status.st_uid == self.uid:
             mode >>= 6
@@ -115,17 +120,13 @@ def primary_group(user: str) -> str:
         return user
 
 
-def _above(folder: str) -> list[str]:
-    parent = os.path.dirname(folder)
-    return [] if parent == folder else [parent, *_above(parent)]
+def _above(path: str) -> list[str]:
+    parent = os.path.dirname(path)
+    return [] if parent == path else [parent, *_above(parent)]
 
 
-def _folders(paths: Iterable[str | None]) -> tuple[str, ...]:
+def _absolute(paths: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted({os.path.realpath(path) for path in paths if path and os.path.isabs(path)}))
-
-
-def _folder_of(path: str | None) -> str | None:
-    return os.path.dirname(path) if path else None
 
 
 def _is_remote(watch: Watch) -> bool:

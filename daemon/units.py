@@ -194,11 +194,14 @@ CapabilityBoundingSet=CAP_LEASE
 def _files(unit: Unit) -> str:
     write = outermost(unit.write)
     read = [path for path in outermost(unit.read) if path not in write]
+    paths = (*read, *write)
     lines = [
         "# Everything is read-only but what is named here. A folder that is missing (-) does not hinder the others.",
         "ProtectSystem=strict",
         # What is bound into an empty home is all there is of it.
-        f"ProtectHome={'tmpfs' if any(below(path, HOMES) for path in (*read, *write)) else 'yes'}",
+        f"ProtectHome={'tmpfs' if any(below(path, HOMES) for path in paths) else 'yes'}",
+        # An empty /root that others than root may look into: since systemd 257 ProtectHome= makes it otherwise.
+        *(["TemporaryFileSystem=/root:ro"] if any(below(path, ("/root",)) for path in paths) else []),
         "PrivateTmp=yes",
         *(f"ReadOnlyPaths=-{quoted(path)}" for path in read if not below(path, HIDDEN)),
         *(f"ReadWritePaths=-{quoted(path)}" for path in write if not below(path, HIDDEN)),

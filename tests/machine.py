@@ -23,8 +23,7 @@ from tests.harness import DEADLINE_SECONDS, ROOT
 
 TREE = Path(os.environ.get("CONVERTD_TEST_ROOT", "/var/cache/convertd-test-root"))
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "unshare")
-# What the bound Python is linked with.
-PACKAGES = "systemd,systemd-sysv,dbus,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libexpat1"
+PACKAGES = "systemd,systemd-sysv,dbus,python3"  # the last for the libraries that the bound Python needs, too
 BOOTSTRAP_SECONDS = 900
 BOOT_SECONDS = 120
 # In a mount namespace of its own: the root, and a hierarchy of control groups even where the host has the old ones.

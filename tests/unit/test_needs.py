@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon import config as configuration
-from daemon.needs import User, needs, program
+from daemon.needs import Needs, User, needs, program
 from daemon.units import Network
 
 
@@ -26,7 +26,7 @@ def needed_by(folder: Path, watch: str, top: str = "") -> tuple[set[str], set[st
 
 def test_a_source_that_is_kept_is_only_read(tmp_path: Path) -> None:
     watch = f'source = "{tmp_path}/in"\nsink = "{tmp_path}/out"\n'
-    assert needed_by(tmp_path, watch) == ({"in"}, {"out", "state"}, {"etc"}, Network.NONE)
+    assert needed_by(tmp_path, watch) == ({"in"}, {"out", "state"}, {"etc/config.toml"}, Network.NONE)
 
 
 def test_what_is_disposed_of_is_written(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_bucket_needs_the_network_and_the_files_that_it_names(tmp_path: Path) 
     watch = f'source = "s3://bucket/in/"\nsink = "{tmp_path}/out"\n[watch.s3]\ncredentials_file = "{tmp_path}/aws/keys"'
     sources, written, files, network = needed_by(tmp_path, watch)
     assert (sources, written, network) == (set(), {"out", "state"}, Network.ANY)
-    assert files == {"etc", "aws"}
+    assert files == {"etc/config.toml", "aws/keys"}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,12 @@ def test_a_bucket_needs_the_network_and_the_files_that_it_names(tmp_path: Path) 
 def test_who_is_told_or_asks_needs_a_network(tmp_path: Path, top: str, network: Network) -> None:
     watch = f'source = "{tmp_path}/in"\nsink = "{tmp_path}/out"\n'
     assert needed_by(tmp_path, watch, top)[3] is network
+
+
+def test_the_folder_of_a_file_is_what_is_bound(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    files = (str(tmp_path / "etc" / "config.toml"), str(tmp_path / "data"))
+    assert Needs((), (), files, Network.NONE).folders == (str(tmp_path / "data"), str(tmp_path / "etc"))
 
 
 def test_a_symbolic_link_is_followed_to_what_is_needed(tmp_path: Path) -> None:
@@ -87,6 +93,16 @@ def test_the_folders_above_count_unless_it_stands_alone(tmp_path: Path) -> None:
     stranger = User("stranger", None, frozenset())
     assert not stranger.may(str(folder))
     assert stranger.may(str(folder), alone=True)
+
+
+def test_a_file_is_read_without_being_entered(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    stranger = User("stranger", None, frozenset())
+    file.chmod(0o644)
+    assert stranger.may(str(file), alone=True)
+    file.chmod(0o640)
+    assert not stranger.may(str(file), alone=True)
 
 
 def test_owner_and_group_count(tmp_path: Path) -> None:

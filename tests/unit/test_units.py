@@ -85,6 +85,7 @@ def test_only_what_is_named_can_be_written() -> None:
 def test_what_lies_in_a_hidden_place_is_bound_into_an_empty_one() -> None:
     unit = Unit("", "/bin/true", read=["/home/a/in", "/opt/x"], write=["/root/out", "/tmp/state"])
     assert settings(unit, "ProtectHome") == ["tmpfs"]
+    assert settings(unit, "TemporaryFileSystem") == ["/root:ro"]
     assert settings(unit, "PrivateTmp") == ["yes"]
     assert settings(unit, "BindReadOnlyPaths") == ["-/home/a/in"]
     assert settings(unit, "BindPaths") == ["-/root/out", "-/tmp/state"]
