@@ -79,10 +79,13 @@ class Line:
             self._wake()
 
     def finish(self) -> None:
-        """Make `run` return once everything is delivered or an attempt fails."""
+        """Make `run` return once everything is delivered or an attempt fails; at once where the last one has failed."""
         with self._changed:
             self._finishing = True
+            failing = self._failures > 0
             self._changed.notify_all()
+        if failing:
+            self.abort()
 
     def abort(self) -> None:
         """Make `run` return now. What was under way is delivered again at the next start."""

@@ -44,8 +44,7 @@ def test_a_daemon_that_is_watched(tmp_path: Path) -> None:
     with running(tmp_path, configuration(port)) as daemon:
         assert get(port, "/healthz") == (200, "ok\n")
         daemon.drop("a.html", b"<h1>a</h1>")
-        daemon.drop("b.pdf", b"%PDF-1.4 and nothing else")
-        daemon.drop("empty.pdf", b"")
+        daemon.drop("empty.txt", b"")
 
         def ended(outcome: str) -> float:
             return samples(port).get(("convertd_jobs_total", frozenset({("watch", "docs"), ("outcome", outcome)})), 0.0)
@@ -73,13 +72,13 @@ def test_each_document_has_one_line(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     for number in range(5):
         daemon.drop(f"{number}.html", b"<h1>a</h1>")
-        daemon.drop(f"{number}.pdf", b"")
+        daemon.drop(f"{number}.txt", b"")
     assert daemon.once() == 1
     lines = [json.loads(line) for line in daemon.log.read_text().splitlines()]
     converted = [line for line in lines if line["event"] == "converted"]
     failed = [line for line in lines if line["event"] == "failed"]
     assert sorted(line["source"] for line in converted) == [f"{number}.html" for number in range(5)]
-    assert sorted(line["source"] for line in failed) == [f"{number}.pdf" for number in range(5)]
+    assert sorted(line["source"] for line in failed) == [f"{number}.txt" for number in range(5)]
     for line in converted:
         assert line["level"] == "info"
         assert {"job", "watch", "source", "engine", "seconds"} <= set(line)

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from tests.acceptance.test_batches import rewind
 from tests.harness import Daemon, running, until
 from tests.receiver import HANG, Receiver, receiving
 
@@ -47,11 +48,11 @@ def test_both_targets_hear_of_every_end(tmp_path: Path) -> None:
     script, told = teller(tmp_path)
     with receiving() as receiver, running(tmp_path, configuration(webhook=receiver.url, command=script)) as daemon:
         drop(daemon, "a.html", "sub/b.html")
-        daemon.drop("empty.pdf", b"")
+        daemon.drop("empty.txt", b"")
         until(lambda: len(receiver.events) == 3 and len(lines_of(told)) == 3, "both have heard everything")
         by_source = {event["source"]: event for event in receiver.events}
         assert {event["id"] for event in lines_of(told)} == {event["id"] for event in receiver.events}
-        good, bad = by_source["sub/b.html"], by_source["empty.pdf"]
+        good, bad = by_source["sub/b.html"], by_source["empty.txt"]
         assert (good["kind"], good["watch"], good["error"]) == ("completed", "docs", None)
         assert good["output"] == str(daemon.outbox / "sub/b.html.md")
         assert (bad["kind"], bad["error"]["kind"], bad["output"]) == ("failed", "empty", None)
@@ -114,6 +115,7 @@ def test_a_hanging_receiver_holds_up_no_stop(tmp_path: Path) -> None:
         until(lambda: receiver.requests, "it hangs")
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGTERM)
+        until(lambda: daemon.status()["daemon"]["state"] == "stopping", "it waits for the receiver, a little")
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(30) == 0
         receiver.stop()
@@ -154,3 +156,22 @@ def test_targets_come_and_go_by_a_reload(tmp_path: Path) -> None:
         daemon.outcome("after.html")
         assert sources(receiver) == {"then.html"}
         assert "waits for a restart" not in daemon.log.read_text()
+
+
+def test_a_batch_that_is_complete_is_told(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        daemon = Daemon(tmp_path, configuration(webhook=receiver.url) + 'batch = "subfolder"\n')
+        try:
+            drop(daemon, "monday/a.html", "monday/b.html")
+            assert daemon.once() == 0
+            assert {event["batch"] for event in receiver.events} == {"monday"}
+            rewind(daemon)
+            daemon.start()
+            until(lambda: len(receiver.events) == 3, "the end of the batch is told")
+        finally:
+            daemon.close()
+        event = receiver.events[2]
+        assert (event["kind"], event["watch"], event["batch"]) == ("batch-complete", "docs", "monday")
+        assert event["jobs"] == {"completed": 2}
+        assert event["output"] == str(daemon.outbox / "monday.manifest.jsonl")
+        assert (event["job"], event["source"], event["error"]) == (None, None, None)

@@ -208,6 +208,21 @@ def test_the_end_does_not_wait_for_a_target_that_hangs(box: Box) -> None:
     assert box.state()["webhook"][0] == 1, "it is told again at the next start"
 
 
+def test_the_end_does_not_wait_for_another_attempt_at_a_target_that_failed(box: Box) -> None:
+    told = Told()
+    told.broken = "down"
+    clock = Clock()
+    with line_to(box, told, clock) as line:
+        announce(box, "a")
+        until(partial(_failed, line, 1), "the first attempt fails")
+        told.held = threading.Event()
+        clock.now += 1
+        line.wake()
+        until(lambda: told.attempts == 2, "the second one hangs")
+        line.finish()
+        assert line.ended(60)
+
+
 def test_targets_come_and_go(box: Box) -> None:
     told = {"command": Told(), "webhook": Told()}
     configured = lambda name, settings: told[name] if getattr(settings, name) else None  # noqa: E731
