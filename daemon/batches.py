@@ -25,8 +25,9 @@ _BATCH = """SELECT batches.id, watches.name, batches.name, batches.created_at, b
     batches.completed_at, batches.unfinished, batches.changes FROM batches JOIN watches ON watches.id = batches.watch
 """
 _DOCUMENT = """SELECT id, source, state, output, sha256, markdown_sha256, error_kind, error, hint FROM jobs"""
+# The plus keeps SQLite from looking for it among all jobs of the batch.
 _NEWEST = """NOT EXISTS (SELECT 1 FROM jobs AS newer WHERE newer.watch = jobs.watch AND newer.source = jobs.source
-    AND newer.id > jobs.id AND newer.batch = jobs.batch)"""
+    AND newer.id > jobs.id AND +newer.batch = jobs.batch)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Document:
 
 
 def add(db: Connection, watch_id: int, name: str, now: float) -> int:
-    """A job comes to this batch, which is made or opened again; returns its id."""
+    """New jobs come to this batch, which is made or opened again; returns its id."""
     row: Row = next(
         iter(
             db.execute(

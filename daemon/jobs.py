@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from daemon import batches, events
@@ -177,8 +178,10 @@ class JobTable:
             new: list[Job] = []
             superseded: list[int] = []
             watch_id = _watch_id(db, watch)
+            join = cache(partial(batches.add, db, watch_id, now=now))
             for candidate in candidates:
-                job, older = _enqueue(db, watch_id, watch, candidate, priority, batch_of(candidate.source), now)
+                batch = batch_of(candidate.source)
+                job, older = _enqueue(db, watch_id, watch, candidate, priority, batch, join, now)
                 superseded += older
                 if job is not None:
                     new.append(job)
@@ -199,7 +202,8 @@ class JobTable:
 
         def operation(db: Connection) -> list[Receipt]:
             watch_id = _watch_id(db, watch)
-            return [_submit(db, watch_id, watch, batch, document, priority, now) for document in handed]
+            join = cache(partial(batches.add, db, watch_id, now=now))
+            return [_submit(db, watch_id, watch, batch, join, document, priority, now) for document in handed]
 
         return self._writer.call(operation)
 
@@ -556,8 +560,16 @@ def _one(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row:
 
 
 def _enqueue(
-    db: Connection, watch_id: int, watch: str, candidate: Candidate, priority: int, batch: str | None, now: float
+    db: Connection,
+    watch_id: int,
+    watch: str,
+    candidate: Candidate,
+    priority: int,
+    batch: str | None,
+    join: Callable[[str], int],
+    now: float,
 ) -> tuple[Job | None, list[int]]:
+    """`join` opens a batch for a job that comes to it, and tells its id."""
     known = _first(
         db,
         "SELECT version, converted_version, converted_sha256 FROM documents WHERE watch = ? AND source = ?",
@@ -573,7 +585,7 @@ def _enqueue(
             (now, watch_id, candidate.source),
         )
         superseded = [row[0] for row in rows]
-    batch_id = None if batch is None else batches.add(db, watch_id, batch, now)
+    batch_id = None if batch is None else join(batch)
     db.execute(
         """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch)
            VALUES (?, ?, ?, ?, ?, ?, ?)""",
@@ -603,7 +615,14 @@ def _enqueue(
 
 
 def _submit(
-    db: Connection, watch_id: int, watch: str, batch: str, document: Handed, priority: int, now: float
+    db: Connection,
+    watch_id: int,
+    watch: str,
+    batch: str,
+    join: Callable[[str], int],
+    document: Handed,
+    priority: int,
+    now: float,
 ) -> Receipt:
     sql = "SELECT id, version, state, submitted FROM jobs WHERE watch = ? AND source = ? ORDER BY id DESC LIMIT 1"
     last = _first(db, sql, (watch_id, document.source))
@@ -628,7 +647,7 @@ def _submit(
             document.size_bytes,
             priority,
             now,
-            batches.add(db, watch_id, batch, now),
+            join(batch),
             document.location,
         ),
     )

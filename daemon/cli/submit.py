@@ -21,6 +21,7 @@ from daemon.model import State, display, printable
 
 SLOWEST_BYTES_PER_SECOND = 4 << 20
 BUSY_SECONDS = 0.2
+BUSY_PATIENCE_SECONDS = 600.0
 LOOK_SECONDS = (0.1, 0.2, 0.5, 1.0)
 LIVE_CHECK_SECONDS = 5.0
 DOWN_SECONDS = 30.0
@@ -101,7 +102,8 @@ class Submission:
         described = [
             {"name": os.path.basename(file), "size_bytes": size} for (file, _), size in zip(opened, sizes, strict=True)
         ]
-        while True:
+        deadline = time.monotonic() + BUSY_PATIENCE_SECONDS
+        while time.monotonic() < deadline:
             try:
                 answer = ask(
                     self.socket,
@@ -114,11 +116,15 @@ class Submission:
                     batch=self.batch,
                 )
             except Unanswered as error:
-                again = f"Submit again with --batch {self.batch}: what was taken already is not taken twice."
-                raise Unanswered(error.message, again) from error
+                raise Unanswered(error.message, self._again) from error
             if not answer["busy"]:
                 return answer
             time.sleep(BUSY_SECONDS)
+        raise Unanswered("the daemon has its hands full with what others submit", self._again)
+
+    @property
+    def _again(self) -> str:
+        return f"Submit again with --batch {self.batch}: what was taken already is not taken twice."
 
     def _note(self, file: str, outcome: dict[str, Any]) -> bool:
         """Say what became of a file; False where it was refused."""

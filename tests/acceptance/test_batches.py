@@ -14,6 +14,9 @@ from typing import Any
 import apsw
 import pytest
 
+from daemon.cli import submit
+from daemon.cli.common import locate
+from daemon.errors import NotRunning
 from daemon.sources.version import file_version
 from tests import documents
 from tests.harness import Daemon, convertd, environment, until
@@ -184,6 +187,22 @@ def test_ctrl_c_ends_the_waiting_and_not_the_jobs(daemon: Daemon) -> None:
     assert progress(daemon, "x")["reason"] == "1 of its jobs is not final"
     assert daemon.command("resume").returncode == 0
     assert daemon.outcome("submitted/x/a.txt") == "converted"
+
+
+def test_nobody_waits_for_ever_for_a_daemon_that_is_gone(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon.start()
+    assert daemon.command("pause").returncode == 0
+    assert daemon.command("submit", mine(daemon, "a.txt", b"words of one"), "--batch", "x").returncode == 0
+    daemon.kill()
+    monkeypatch.setattr(submit, "LIVE_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(submit, "DOWN_SECONDS", 0.0)
+    arguments = [mine(daemon, "a.txt", b"words of one"), "--batch", "x", "--wait", *daemon.where]
+    with pytest.raises(NotRunning, match="1 jobs wait for it"):
+        list(submit._ends(locate(str(daemon.config), None), {1: "a.txt"}))
+    assert daemon.command("submit", *arguments).returncode == 3
+    daemon.start()
+    assert daemon.command("resume").returncode == 0
+    assert daemon.command("submit", *arguments).returncode == 0
 
 
 def test_a_folder_of_the_inbox_is_a_batch_with_a_manifest(daemon: Daemon) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon import batches
-from daemon.db import Connection, reader
+from daemon.db import Connection, Row, reader
 from daemon.errors import DocumentError, Kind
 from daemon.jobs import Handed, Receipt
 from daemon.model import Candidate, State
@@ -267,15 +268,36 @@ def test_a_pruned_job_names_its_copy(bench: Bench) -> None:
 
 
 def test_questions_use_their_indexes(bench: Bench) -> None:
-    plans = {
-        "SELECT id FROM batches WHERE watch = 1 AND completed_at IS NULL AND unfinished = 0 AND last_added_at <= 5 "
-        "ORDER BY last_added_at, id LIMIT 8": "batches_due",
-        "SELECT id FROM jobs WHERE batch = 1 AND id > 7 ORDER BY id LIMIT 500": "jobs_in_batch",
-        "SELECT id FROM jobs WHERE batch = 1 AND state = 'failed' ORDER BY id LIMIT 20": "jobs_by_batch",
-        "SELECT location FROM jobs WHERE submitted = 1 AND location IN (x'61', x'62')": "jobs_spooled",
-        "SELECT 1 FROM jobs WHERE batch = 7": "USING COVERING INDEX jobs_",
-    }
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+
+    def rows(sql: str, bindings: tuple[Any, ...]) -> list[Row]:
+        asked.append((sql, bindings))
+        return bench.batches.rows(sql, bindings)
+
+    bench.done("x/a")
+    list(batches.documents(rows, bench.batch()))
+    batches.failures(rows, bench.batch(), 9)
+    batches.counts(rows, bench.batch())
+    rows("SELECT location FROM jobs WHERE submitted = 1 AND location IN (?, ?)", (b"a", b"b"))
+    rows("SELECT 1 FROM jobs WHERE batch = ?", (1,))
     with reader(bench.database) as db:
-        for sql, index in plans.items():
-            plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))
-            assert index in plan and "TEMP B-TREE" not in plan, plan
+        plans = [" / ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", found)) for sql, found in asked]
+    newer = "SEARCH newer USING INDEX jobs_by_source (watch=? AND source=? AND "
+    for plan, parts in zip(
+        plans,
+        [
+            ["jobs USING INDEX jobs_in_batch (batch=? AND id>?)", newer],
+            ["jobs USING INDEX jobs_in_batch (batch=? AND id>?)", newer],
+            ["jobs USING INDEX jobs_by_batch (batch=? AND state=?)", newer],
+            ["batch_counts USING PRIMARY KEY (batch=?)"],
+            ["INDEX jobs_spooled (location=?)"],
+            ["jobs USING COVERING INDEX jobs_"],
+        ],
+        strict=True,
+    ):
+        assert "TEMP B-TREE" not in plan
+        for part in parts:
+            assert part in plan
+    with reader(bench.database) as db:
+        sql = "SELECT * FROM batches WHERE watch = 1 AND completed_at IS NULL AND unfinished = 0"
+        assert "batches_due" in " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))

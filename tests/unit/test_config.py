@@ -187,6 +187,10 @@ def test_the_example_has_every_key_of_a_bucket(tmp_path: Path) -> None:
     assert written == set(S3_KEYS)
 
 
+def test_folders_of_a_source_may_be_batches(tmp_path: Path) -> None:
+    assert load(tmp_path, WATCH + 'batch = "subfolder"').watches[0].batch == "subfolder"
+
+
 def test_who_is_told_and_who_may_look(tmp_path: Path) -> None:
     config = load(
         tmp_path,
