@@ -29,6 +29,7 @@ BACKOFF_SECONDS = 0.5
 SLOWEST_SECONDS = 60.0
 """How long READ_BYTES may take: a server that sends a byte now and then is no better than a silent one."""
 
+_CHANGED = ("PreconditionFailed", "412")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -126,8 +127,8 @@ class _Object:
         what = f"reading s3://{self._bucket}/{self._key}"
         if self._stopped.is_set():
             raise Stopped("stopped while a document was fetched") from error
-        if isinstance(error, ClientError):  # boto3 has tried it as often as it is worth
-            if code_of(error) in ("PreconditionFailed", "412") and self._misjudged():
+        if isinstance(error, (ClientError, BotoCoreError)):  # boto3 has tried it as often as it is worth
+            if isinstance(error, ClientError) and code_of(error) in _CHANGED and self._misjudged():
                 self._conditions = {}
                 return
             raise translate(error, what, Kind.UNREADABLE) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,6 +16,7 @@ from daemon.s3.problems import GOES_ON, code_of, translated
 
 COPY_BYTES = 5 << 30
 """The largest object that one request copies."""
+READ_BYTES = 1 << 20
 _UNSUPPORTED = {"NotImplemented", "501"}
 
 
@@ -92,6 +94,18 @@ class Bucket:
             reply = self._client().list_object_versions(Bucket=self.name, Prefix=key, MaxKeys=20)
         versions = [version for version in reply.get("Versions", ()) if version.get("Key") == key]
         return str(versions[0]["ETag"]).strip('"') if versions else None
+
+    def holds_the_same(self, key: str, etag: str, other: Bucket, other_key: str, other_etag: str) -> bool:
+        """Whether two objects of one size hold the same bytes, which is found out by reading both."""
+        with translated(f"comparing {self._url(key)} with {other._url(other_key)}"), ExitStack() as bodies:
+            first, second = (
+                bodies.enter_context(closing(bucket._body(name, version)))
+                for bucket, name, version in ((self, key, etag), (other, other_key, other_etag))
+            )
+            return all(second.read(len(chunk)) == chunk for chunk in first.iter_chunks(READ_BYTES))
+
+    def _body(self, key: str, etag: str) -> Any:
+        return self._client().get_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')["Body"]
 
     def copy(self, key: str, etag: str, size_bytes: int, target: str, target_key: str) -> None:
         """Copy the object, if it still has this etag, within the server. Replaces what is there."""

@@ -18,7 +18,7 @@ PART_BYTES = 16 << 20
 STALE_SECONDS = 86400.0
 
 _NOT_THERE = {"404", "NoSuchKey"}
-_NOT_NOW = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_NOT_NOW = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"}
 _UNSUPPORTED = {"NotImplemented", "501"}
 _FORBIDDEN = {"AccessDenied", "403"}
 
@@ -48,9 +48,12 @@ class WritableBucket:
         if not self._conditional:
             return ALWAYS
         with translated(f"looking at {self.url(key)}", Kind.INTERNAL):
-            etag = self._etag(key)
-        if not self._conditional:
-            return ALWAYS
+            try:
+                etag = self._etag(key)
+            except ClientError as error:
+                if code_of(error) not in _FORBIDDEN:
+                    raise
+                return ALWAYS
         return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
     def put(self, key: str, content: bytes, about: Mapping[str, Any], condition: Condition, size_bytes: int) -> None:
@@ -68,7 +71,13 @@ class WritableBucket:
     def remove(self, key: str) -> None:
         """Remove the object if there is one: a bucket with versions is not littered with markers for nothing."""
         with translated(f"removing {self.url(key)}", Kind.INTERNAL, right="s3:DeleteObject"):
-            if self._etag(key) is not None:
+            try:
+                there = self._etag(key) is not None
+            except ClientError as error:
+                if code_of(error) not in _FORBIDDEN:
+                    raise
+                there = True  # or not: it may not be looked at
+            if there:
                 self._fault("remove")
                 self._client().delete_object(Bucket=self.name, Key=key)
 
@@ -92,14 +101,11 @@ class WritableBucket:
         return f"s3://{self.name}/{key}"
 
     def _etag(self, key: str) -> str | None:
-        """As the server quotes it; None where there is no such object, or none that may be looked at."""
+        """As the server quotes it; None where there is no such object."""
         try:
             return str(self._client().head_object(Bucket=self.name, Key=key)["ETag"])
         except ClientError as error:
             if code_of(error) in _NOT_THERE:
-                return None
-            if code_of(error) in _FORBIDDEN:
-                self._conditional = False
                 return None
             raise
 

@@ -75,6 +75,10 @@ class S3Disposer:
             marker = bucket.delete(key, head.etag)
         except SourceVanished:
             return
+        except SourceChanged:
+            if not _is_there(bucket, key):
+                return  # the answer was lost, and the deletion asked for again
+            raise
         if marker is not None:
             self._restore_newer(bucket, key, head.etag, marker)
 
@@ -114,9 +118,18 @@ class S3Disposer:
                 bucket.copy(key, head.etag, head.size_bytes, target.bucket, name)
                 self._fault("copied")
                 return location
-            if may_be_copy(there, job):
+            if self._is_copy(there, job, elsewhere, name, bucket, key, head):
                 return location
         raise AssertionError("numbers do not end")
+
+    def _is_copy(
+        self, there: Head, job: Job, elsewhere: Bucket, name: str, bucket: Bucket, key: str, head: Head
+    ) -> bool:
+        """Whether this is what a move of the document made before a crash. Where the etags cannot tell, the bytes do:
+        what is taken for a copy is the only one left when the document is deleted."""
+        if object_version(there.etag, there.size_bytes) == job.version:
+            return True
+        return may_be_copy(there, job) and elsewhere.holds_the_same(name, there.etag, bucket, key, head.etag)
 
     def _names(self, target: Prefix, job: Job) -> Any:
         """The keys to try, one after the other."""
@@ -124,6 +137,14 @@ class S3Disposer:
         for number in numbered(name):
             relative = (folder + separator + number).decode("utf-8", "surrogateescape")
             yield target.key(relative)
+
+
+def _is_there(bucket: Bucket, key: str) -> bool:
+    try:
+        bucket.head(key)
+    except SourceVanished:
+        return False
+    return True
 
 
 def may_be_copy(head: Head, job: Job) -> bool:
