@@ -20,8 +20,8 @@ CHUNK = 500
 class Operations:
     """Carries out `retry` and `prune`.
 
-    `retried` is told of jobs that have become pending; `disposals_held` keeps the janitor from acting on jobs whose
-    disposals are being called off.
+    `retried` is told of jobs that have become pending; `disposals_held` keeps the janitor from acting on these
+    jobs, whose disposals are being called off.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Operations:
         jobs: JobTable,
         sources: Mapping[str, Source],
         retried: Callable[[list[Job]], None] = lambda jobs: None,
-        disposals_held: Callable[[], AbstractContextManager[None]] = nullcontext,
+        disposals_held: Callable[[list[int]], AbstractContextManager[None]] = lambda ids: nullcontext(),
     ) -> None:
         self._database = database
         self._jobs = jobs
@@ -46,8 +46,9 @@ class Operations:
                 ids += failed_ids(db, request.get("watch"))
         count, parked, refused = 0, 0, []
         for start in range(0, len(ids), CHUNK):
-            with self._disposals_held():
-                jobs, reasons = self._jobs.retry(ids[start : start + CHUNK])
+            chunk = ids[start : start + CHUNK]
+            with self._disposals_held(chunk):
+                jobs, reasons = self._jobs.retry(chunk)
             self._retried(jobs)
             count += len(jobs)
             parked += sum(job.watch not in self._sources for job in jobs)

@@ -17,7 +17,7 @@ from daemon import __version__
 from daemon.control import ControlServer
 from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
-from daemon.disposal import Janitor
+from daemon.disposal import HANDS, Janitor
 from daemon.errors import ConvertdError, FatalError
 from daemon.health import Health
 from daemon.jobs import JobTable
@@ -210,7 +210,8 @@ class Supervisor:
         parts.control.start()
         for number, worker in enumerate(parts.workers):
             self._spawn(f"worker-{number}", worker.run)
-        self._spawn("janitor", parts.janitor.run)
+        for number in range(HANDS):
+            self._spawn(f"janitor-{number}", parts.janitor.run)
         for name, health in parts.health.items():  # a thread each: a probe that gets no answer holds up no other
             self._spawn(f"health-{name}", partial(self._check_health, name, health))
         self._spawn("control", parts.control.run)
