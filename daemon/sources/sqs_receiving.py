@@ -108,9 +108,13 @@ class Receiving:
         room = self._watcher.room() - len(self._held.finished())
         if room > 0:
             self._receive(room)
-        self._rechecks.report(self._watcher, len(self._held) + (self._empty < EMPTY_IN_A_ROW))
+        left = len(self._held) + (self._empty < EMPTY_IN_A_ROW)
+        self._rechecks.report(self._watcher, left)
         if room <= 0:
             self._rechecks.wait(LOOK_SECONDS if self._watcher.paused() else NO_ROOM_SECONDS)
+        elif not left:
+            # Here `--once` ends, and not while a request waits: what comes when nobody listens any more is hidden.
+            self._rechecks.wait(LOOK_SECONDS)
 
     def _fall_ill(self, problem: EnvironmentProblem) -> None:
         if self._stopped():
