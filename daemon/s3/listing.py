@@ -22,8 +22,11 @@ FAST = "ConvertdEntries"
 PAGE_KEYS = 1000
 
 _OBJECT = re.compile(
-    rb"<Contents>.*?<Key>([^<]*)</Key>.*?<ETag>([^<]*)</ETag>.*?<Size>(\d{1,18})</Size>.*?</Contents>", re.DOTALL
+    rb"^\s*<Contents>.*?<Key>([^<]*)</Key>.*?<ETag>([^<]*)</ETag>.*?<Size>(\d{1,18})</Size>.*", re.DOTALL
 )
+_END = b"</Contents>"
+_ONCE_EACH = (b"<Key>", b"<ETag>", b"<Size>", b"<Contents>", b"<Key", b"<ETag", b"<Size", b"<Contents")
+_OTHER_ENCODING = re.compile(rb"<\?xml[^>]*encoding=[\"'](?!utf-8[\"'])", re.IGNORECASE)
 _URL_ENCODED = b"<EncodingType>url</EncodingType>"
 _ENTITY = re.compile(rb"&(?:#(\d{1,7})|#x([0-9A-Fa-f]{1,6})|(quot|apos|amp|lt|gt));")
 _NAMED = {b"quot": b'"', b"apos": b"'", b"amp": b"&", b"lt": b"<", b"gt": b">"}
@@ -57,6 +60,8 @@ def pages(client: Any, bucket: str, prefix: str, token: str | None = None, most:
         page = _page(reply)
         if page is None:
             raise TransientError(Kind.UNREADABLE, f"listing s3://{bucket}/{prefix}: the answer is no listing", NO_S3)
+        if page.next_token is not None and page.next_token == token:
+            raise TransientError(Kind.UNREADABLE, f"listing s3://{bucket}/{prefix}: it goes in circles", NO_S3)
         yield page
         if page.next_token is None:
             return
@@ -102,16 +107,21 @@ def _take_objects(response_dict: dict[str, Any], customized_response_dict: dict[
 
 
 def _objects(body: bytes) -> tuple[tuple[list[tuple[str, str, int]], int], bytes] | None:
-    start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>")
+    start, end = body.find(b"<Contents>"), body.rfind(_END)
     if start < 0 or end < 0:
         return None
-    end += len(b"</Contents>")
-    found = _OBJECT.findall(body, start, end)
-    # An object without one of the three, or with them in another order, would have swallowed its successor; one whose
-    # tag is written otherwise would have been passed over.
-    if not len(found) == body.count(b"<Contents>") == body.count(b"Contents>") / 2:
+    end += len(_END)
+    # Each object by itself: no match can cross from one to the next, so that what is missing is found out at once.
+    *pieces, last = body[start:end].split(_END)
+    if last or any(body.count(tag, start, end) != len(pieces) for tag in _ONCE_EACH):
         return None
-    if b"<!" in body or b"\r" in body:  # comments and CDATA; XML reads a bare CR as another character
+    if body.count(b"Contents>") != 2 * len(pieces) or body.count(b"<Contents") != len(pieces):
+        return None  # one whose tag is written otherwise
+    # Comments and CDATA, instructions; XML reads a bare CR as another character.
+    if b"<!" in body or b"\r" in body or b"<?" in body[1:] or _OTHER_ENCODING.match(body):
+        return None
+    found: list[tuple[bytes, bytes, bytes]] = [groups for piece in pieces for groups in _OBJECT.findall(piece)]
+    if len(found) != len(pieces):
         return None
     rest = body[:start] + body[end:]
     try:
@@ -125,7 +135,7 @@ def _entries(found: list[tuple[bytes, bytes, bytes]], encoded: bool) -> tuple[li
     for raw, etag, size in found:
         key = raw
         if b"&" in key:
-            key = _ENTITY.sub(_entity, key)
+            key = _resolved(key)
         if not encoded:
             name: str | None = _text(key)
         elif b"%" in key or b"+" in key or not key.isascii():
@@ -156,11 +166,22 @@ def _bare(etag: bytes) -> str:
             etag = etag[len(quote) : -len(quote)]
             break
     if b"&" in etag:
-        etag = _ENTITY.sub(_entity, etag)
+        etag = _resolved(etag)
     return etag.strip(b'"').decode("utf-8", "replace")
+
+
+def _resolved(text: bytes) -> bytes:
+    """Raises ValueError for what is no entity."""
+    plain, count = _ENTITY.subn(_entity, text)
+    if count != text.count(b"&"):
+        raise ValueError("an unknown entity")
+    return plain
 
 
 def _entity(found: re.Match[bytes]) -> bytes:
     if found[3]:
         return _NAMED[found[3]]
-    return chr(int(found[1]) if found[1] else int(found[2], 16)).encode("utf-8")
+    number = int(found[1]) if found[1] else int(found[2], 16)
+    if number < 32 and number not in (9, 10, 13):
+        raise ValueError("a character that XML does not allow")
+    return chr(number).encode("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,10 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.SSOError,
 )
+
+
+_USER = re.compile(r"//[^/@\s]*@")
+"""Name and password in a URL, which may come from the environment."""
 
 
 class CredentialsProblem(EnvironmentProblem):
@@ -127,7 +132,7 @@ def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, 
     if code in _CHANGED:
         return SourceChanged(said)
     if code in _THROTTLED or status == 429:
-        return EnvironmentProblem(f"{said} (throttled)", f"Nothing is lost; {GOES_ON}")
+        return EnvironmentProblem(f"{said} (throttled)", f"Nothing is lost; {GOES_ON}", certain=True)
     if code in _SKEWED:
         return EnvironmentProblem(said, f"Set this machine's clock (timedatectl); {GOES_ON}")
     if code in _REFUSED_CREDENTIALS:
@@ -157,7 +162,7 @@ def _said(error: boto.ClientError) -> str:
 
 
 def _text(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__)[:500]
+    return printable(_USER.sub("//", str(error) or type(error).__name__))[:500]
 
 
 __all__ = ["BODY_ERRORS", "CredentialsProblem", "Stopped", "code_of", "forbids", "translate", "translated"]
