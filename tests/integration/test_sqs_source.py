@@ -321,6 +321,25 @@ def test_a_document_found_changed_is_looked_at_again(start: Start, queue: Queue,
     empty(queue)
 
 
+def test_a_version_that_comes_back_is_waited_for_anew(start: Start, queue: Queue, moto_bucket: Bucket) -> None:
+    """The first job of the version ends as superseded, as the pipeline ends what is no longer the newest job."""
+    rig = start()
+    moto_bucket.put("in/a.txt", b"one")
+    first = rig.take()
+    for content in (b"other", b"one"):
+        moto_bucket.put("in/a.txt", content)
+        rig.pending(len(content))
+    rig.jobs.end(first, State.SUPERSEDED)
+    rig.source.settled(first, State.SUPERSEDED)
+    rig.dispatcher.done(first)
+    last = rig.take()
+    assert (last.version, last.id > first.id) == (first.version, True)
+    rig.rounds(3)
+    in_hand(queue, 3)
+    rig.finish(last)
+    empty(queue)
+
+
 @pytest.mark.parametrize("told", ["in time", "late"])
 def test_a_job_may_end_before_the_source_knows_of_it(
     start: Start, queue: Queue, moto_bucket: Bucket, told: str
