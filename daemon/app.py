@@ -41,6 +41,7 @@ from daemon.worker import Worker
 LOCK_WAIT_SECONDS = 5.0
 SPARE_WORKERS = 8
 DOWNLOAD_THREADS = 16
+REMOTE_PAUSE_SECONDS = 30.0
 
 
 def installed(config: Config) -> list[str]:
@@ -109,7 +110,10 @@ def _assemble(
         longest_delay_seconds,
         running_per_watch=workers - SPARE_WORKERS // 2,
     )
-    health = {name: Health(name, _probe(route, state), dispatcher, log) for name, route in routes.items()}
+    health = {
+        name: Health(name, _probe(route, state), dispatcher, log, longest_pause_seconds=_pause_seconds(route))
+        for name, route in routes.items()
+    }
     sweeps = {name: partial(_sweep, route.sink, health[name]) for name, route in routes.items()}
     for name in [name for name, route in routes.items() if not route.sink.remote]:
         sweeps.pop(name)()  # before anything is published; what a network is asked for must not hold up the start
@@ -198,6 +202,12 @@ def _sweep_spool(spool: str) -> None:
     for entry in os.scandir(spool):
         with suppress(OSError):
             os.unlink(entry.path)
+
+
+def _pause_seconds(route: Route) -> float:
+    """How rarely a sick watch is probed: requests to a server cost, a look at a disk does not."""
+    local = not route.sink.remote and "://" not in route.watch.source
+    return 0.0 if local else REMOTE_PAUSE_SECONDS
 
 
 def _probe(route: Route, state: StateDir) -> Callable[[int], None]:

@@ -19,7 +19,6 @@ from daemon.errors import (
     Kind,
     SourceChanged,
     SourceVanished,
-    Stopped,
     TransientError,
 )
 from daemon.model import printable
@@ -120,6 +119,11 @@ def forbids(error: ConvertdError) -> bool:
     return isinstance(error.__cause__, boto.ClientError) and _is_refusal(error.__cause__)
 
 
+def about_the_request(error: ConvertdError) -> bool:
+    """Whether a translated error is a server's answer that it cannot do just this, which says that it works."""
+    return isinstance(error.__cause__, boto.ClientError) and 400 <= _status(error.__cause__) < 500
+
+
 def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, right: str) -> ConvertdError:
     code, status = code_of(error), _status(error)
     said = f"{what}: {_said(error)}"
@@ -163,6 +167,3 @@ def _said(error: boto.ClientError) -> str:
 
 def _text(error: Exception) -> str:
     return printable(_USER.sub("//", str(error) or type(error).__name__))[:500]
-
-
-__all__ = ["BODY_ERRORS", "CredentialsProblem", "Stopped", "code_of", "forbids", "translate", "translated"]
