@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from daemon.errors import Kind, SourceChanged, Stopped, TransientError
 from daemon.s3.body import Body
 from daemon.s3.division import Division, Span
-from daemon.s3.objects import bare_etag, if_match
+from daemon.s3.etags import bare_etag, if_match
 from daemon.s3.problems import BODY_ERRORS, code_of, translate
 
 SINGLE_BYTES = 32 << 20

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from daemon.errors import Kind, TransientError
+from daemon.s3.etags import bare_etag
 from daemon.s3.problems import NO_S3, translated
 
 OPERATION = "before-parse.*.ListObjectsV2"  # comes before botocore's own look at the whole body, at before-parse.s3.*
@@ -93,7 +94,7 @@ def entries_of(reply: dict[str, Any]) -> tuple[list[tuple[str, str, int]], int]:
         if key is None:
             unnamed += 1
         else:
-            entries.append((key, str(item.get("ETag", "")).strip('"'), int(item.get("Size", 0))))
+            entries.append((key, bare_etag(str(item.get("ETag", ""))), int(item.get("Size", 0))))
     return entries, unnamed
 
 
@@ -139,7 +140,7 @@ def _entries(found: list[tuple[str, str, str]], encoded: bool) -> tuple[list[tup
             continue
         etag = quoted[6:-6] if quoted[:6] == "&quot;" == quoted[-6:] else quoted
         if '"' in etag or "&" in etag:
-            etag = _resolved(etag).strip('"')
+            etag = bare_etag(_resolved(etag))
         entries.append((key, etag, int(size)))
     return entries, unnamed
 

@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from daemon.errors import EnvironmentProblem, SourceVanished, TransientError
+from daemon.s3.etags import bare_etag, if_match
 from daemon.s3.problems import GOES_ON, code_of, translated
 
 COPY_BYTES = 5 << 30
@@ -123,16 +124,6 @@ class Bucket:
 
     def _url(self, key: str) -> str:
         return f"s3://{self.name}/{key}"
-
-
-def bare_etag(etag: str) -> str:
-    """An etag without its quotes. One that is only weak (`W/"…"`) stays as it is: no server matches on it."""
-    return etag if etag.startswith("W/") else etag.strip('"')
-
-
-def if_match(etag: str) -> dict[str, str]:
-    """The condition that an object has this (bare) etag; none where no server could tell."""
-    return {"IfMatch": f'"{etag}"'} if etag and not etag.startswith("W/") else {}
 
 
 def server_age_seconds(reply: Mapping[str, Any]) -> float:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from daemon.buckets import Prefix
 from daemon.errors import (
     ConvertdError,
+    DocumentError,
     EnvironmentProblem,
     SourceChanged,
     SourceVanished,
     Stopped,
-    TransientError,
 )
 from daemon.model import Candidate, Disposal, Job, State, display
 from daemon.s3.download import Downloader
@@ -214,10 +214,10 @@ class S3Source:
                 self._looked_at.read_a_byte(key)
                 return
             except ConvertdError as error:
-                if not forbids(error):
-                    if isinstance(error, TransientError) and not about_the_request(error):
-                        raise
+                if isinstance(error, DocumentError) or (about_the_request(error) and not forbids(error)):
                     return  # an answer about this very object: objects can be read
+                if not forbids(error):
+                    raise
                 refused = error
         if refused is not None:
             raise refused
