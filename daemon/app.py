@@ -59,6 +59,7 @@ from daemon.worker import Worker
 LOCK_WAIT_SECONDS = 5.0
 SPARE_WORKERS = 8
 DOWNLOAD_THREADS = 16
+REMOTE_PAUSE_SECONDS = 30.0
 
 
 def installed(config: Config) -> list[str]:
@@ -280,7 +281,13 @@ class Builder:
         _make_missing_folders(watch)
         source, sink = sources.build(watch, self._source), sinks.build(watch, self._sink)
         route = Route(watch, source, sink, self._submitted)
-        health = Health(watch.name, _probe(route, self._state), self._dispatcher, self._log)
+        health = Health(
+            watch.name,
+            _probe(route, self._state),
+            self._dispatcher,
+            self._log,
+            longest_pause_seconds=_pause_seconds(route),
+        )
         stop = threading.Event()
         discovery = Discovery(route, self._jobs, self._dispatcher, health, stop, self._slots)
         manifests = Manifests(
@@ -310,6 +317,12 @@ def _sweep_spool(spool: str) -> None:
     for entry in os.scandir(spool):
         with suppress(OSError):
             os.unlink(entry.path)
+
+
+def _pause_seconds(route: Route) -> float:
+    """How rarely a sick watch is probed: requests to a server cost, a look at a disk does not."""
+    local = not route.sink.remote and "://" not in route.watch.source
+    return 0.0 if local else REMOTE_PAUSE_SECONDS
 
 
 def _probe(route: Route, state: StateDir) -> Callable[[int], None]:

@@ -87,9 +87,16 @@ class TransientError(ConvertdError):
 
 
 class EnvironmentProblem(ConvertdError):
-    """The surroundings are sick (disk full, folder gone, permission): the watch pauses, no document is blamed."""
+    """The surroundings are sick (disk full, folder gone, permission): the watch pauses, no document is blamed.
+
+    What is not `certain` is believed only if the watch's own probe fails too.
+    """
 
     disposition = Disposition.ENVIRONMENT
+
+    def __init__(self, message: str, hint: str = "", *, certain: bool = False) -> None:
+        super().__init__(message, hint)
+        self.certain = certain
 
 
 class SourceChanged(ConvertdError):

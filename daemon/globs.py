@@ -21,6 +21,8 @@ IGNORED_NAMES = (b"thumbs.db", b"desktop.ini")
 IGNORED_STARTS = (b".", b"~$")
 IGNORED_ENDS = (b".part", b".partial", b".tmp", b".crdownload", b".filepart", b".swp")
 
+_LAST_LETTERS = {case for name in (*IGNORED_NAMES, *IGNORED_ENDS) for case in (name[-1:], name[-1:].upper())}
+
 _BRACE_OR_CLASS = re.compile(r"\[!?\]?[^\]/]*\]|[{},]")
 _ANYWHERE = "**/"
 
@@ -165,6 +167,8 @@ def _match(parts: Sequence[Part], names: Sequence[str]) -> bool:
 
 def _ignored(relative: bytes) -> str | None:
     """Why this path is never taken, whatever the patterns say."""
+    if relative[-1:] not in _LAST_LETTERS and b"/." not in relative and b"~$" not in relative and relative[:1] != b".":
+        return None  # most, and quickly: a bucket may have millions of them
     if relative.startswith(b".") or b"/." in relative:
         return 'names starting with "." are never taken'
     name = relative[relative.rfind(b"/") + 1 :].lower()

@@ -43,6 +43,7 @@ class Health:
         dispatcher: Dispatcher,
         log: Log,
         monotonic: Callable[[], float] = time.monotonic,
+        longest_pause_seconds: float = 0.0,
     ) -> None:
         self._watch = watch
         self._probe = probe
@@ -58,6 +59,8 @@ class Health:
         self._last_good = -GOOD_FOR_SECONDS
         self._last_bad = -BAD_FOR_SECONDS
         self._last_beat = monotonic()
+        self._longest_pause_seconds = longest_pause_seconds
+        self._pause_seconds = 0.0
 
     def blames_environment(self, size_bytes: int = 0) -> bool:
         """Probe now; True (and the watch is paused) where the surroundings are sick.
@@ -90,19 +93,24 @@ class Health:
             self._announced = True
 
     def check_recovery(self) -> None:
-        """If the watch is sick: probe, and resume it where all is well again."""
-        if self._problem is None:
+        """If the watch is sick: probe, and resume it where all is well again.
+
+        Probes become rarer with the time, up to one in `longest_pause_seconds`: what they ask a server may cost money.
+        """
+        if self._problem is None or self._monotonic() - self._last_bad < self._pause_seconds:
             return
         with self._probing:
             try:
                 self._probe(self._needed_bytes)
             except EnvironmentProblem as problem:
                 self._problem, self._last_bad = problem, self._monotonic()
+                self._pause_seconds = min(self._longest_pause_seconds, self._pause_seconds * 1.5 + 1.0)
                 return
             except Stopped:
                 return
         self._problem = None
         self._needed_bytes = 0
+        self._pause_seconds = 0.0
         self._dispatcher.resume(self._watch, REASON)
         if self._announced:
             self._announced = False

@@ -156,8 +156,9 @@ class JobTable:
         for start in range(0, len(sources), MOST_BINDINGS):
             chunk = sources[start : start + MOST_BINDINGS]
             marks = ", ".join("?" * len(chunk))
+            # By "+" the index on sources is taken: that on states would go through all that is pending.
             sql = f"""SELECT source FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?)
-                      AND source IN ({marks}) AND state IN ('pending', 'processing')"""
+                      AND source IN ({marks}) AND +state IN ('pending', 'processing')"""
             found.update(row[0] for row in self._readers.rows(sql, (watch, *chunk)))
         return found
 

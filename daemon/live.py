@@ -34,5 +34,5 @@ class Live:
     def switched(self) -> None:
         self._roster.heed_switches()
 
-    def disposals_held(self) -> AbstractContextManager[None]:
-        return self._janitor.held()
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
+        return self._janitor.held(job_ids)

@@ -38,8 +38,8 @@ class Running(Protocol):
         """Pauses have changed in the job table."""
         ...
 
-    def disposals_held(self) -> AbstractContextManager[None]:
-        """While this lasts nothing is disposed of."""
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
+        """While this lasts nothing is disposed of for these jobs."""
         ...
 
 
@@ -58,7 +58,7 @@ class Down:
     def switched(self) -> None:
         pass
 
-    def disposals_held(self) -> AbstractContextManager[None]:
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -101,8 +101,9 @@ class Operations:
         served = self._served()
         count, parked, refused = 0, 0, []
         for start in range(0, len(ids), CHUNK):
-            with self._running.disposals_held():
-                jobs, reasons = self._jobs.retry(ids[start : start + CHUNK])
+            chunk = ids[start : start + CHUNK]
+            with self._running.disposals_held(chunk):
+                jobs, reasons = self._jobs.retry(chunk)
             self._running.retried(jobs)
             count += len(jobs)
             parked += sum(job.watch not in served for job in jobs)

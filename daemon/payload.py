@@ -116,7 +116,7 @@ class Payloads:
             message = f"the spool {self._spool} has no room for {size_bytes:,} bytes: {error.strerror}"
             if error.errno in _NO_ROOM:
                 hint = "Free space on the disk of state_dir; convertd goes on by itself."
-                raise EnvironmentProblem(message, hint) from error
+                raise EnvironmentProblem(message, hint, certain=True) from error
             raise TransientError(Kind.INTERNAL, message, "Mend the disk of state_dir, then retry.") from error
         return Payload(fd, in_memory=False)
 
@@ -129,8 +129,17 @@ def _kept(payload: Payload) -> Iterator[Payload]:
 
 
 def _in_memory(size_bytes: int) -> Payload:
-    fd = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, size_bytes)
+    try:
+        fd = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, size_bytes)
+        except BaseException:
+            os.close(fd)
+            raise
+    except OSError as error:
+        hint = "Lower limits.in_flight, or raise the limit of memory or open files; convertd goes on by itself."
+        message = f"no memory for a document of {size_bytes:,} bytes: {error.strerror}"
+        raise EnvironmentProblem(message, hint, certain=True) from error
     return Payload(fd, in_memory=True)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from daemon import __version__
 from daemon.control import ControlServer
 from daemon.dispatch import Dispatcher
-from daemon.disposal import Janitor
+from daemon.disposal import HANDS, Janitor
 from daemon.errors import ConvertdError, FatalError
 from daemon.jobs import JobTable
 from daemon.logs import Log
@@ -228,7 +228,8 @@ class Supervisor:
         parts.control.start()
         for number, worker in enumerate(parts.workers):
             self._spawn(f"worker-{number}", worker.run)
-        self._spawn("janitor", parts.janitor.run)
+        for number in range(HANDS):
+            self._spawn(f"janitor-{number}", parts.janitor.run)
         self._spawn("control", parts.control.run)
         if parts.monitor is not None:
             self._spawn("monitor", parts.monitor.run)

@@ -35,6 +35,8 @@ from daemon.results import ERROR, error_file
 from daemon.sinks.base import Origin
 
 ALONE_INTERRUPTIONS_ALLOWED = 3
+DOUBTS_ALLOWED = 5
+CHANGES_REMEMBERED = 10_000
 RECORD_AGAIN_SECONDS = 1.0
 
 
@@ -72,6 +74,8 @@ class Worker:
         self._halt = halt
         self._log = log
         self._clock = clock
+        self._doubts: dict[int, int] = {}
+        self._changes: dict[tuple[str, bytes], str] = {}
 
     def run(self) -> None:
         """Work until stopped."""
@@ -79,8 +83,7 @@ class Worker:
             try:
                 self._work(self._routes[job.watch], job)
             except EnvironmentProblem as problem:
-                self._health[job.watch].fell_ill(problem)
-                self._release(job)
+                self._suspect_surroundings(self._routes[job.watch], job, problem)
             except Stopped:  # while it was to be found out who is to blame
                 self._release(job)
 
@@ -108,6 +111,17 @@ class Worker:
             self._failed_attempt(route, job, TransientError(Kind.INTERNAL, f"convertd failed: {error!r}"))
         else:
             self._succeed(route, job, outcome)
+
+    def _suspect_surroundings(self, route: Route, job: Job, problem: EnvironmentProblem) -> None:
+        """Believe it if the watch's probe agrees; else, after a few times, it is the document's."""
+        doubts = self._doubts.get(job.id, 0)
+        if problem.certain or doubts < DOUBTS_ALLOWED or self._health[job.watch].blames_environment():
+            self._doubts[job.id] = doubts + 1
+            self._health[job.watch].fell_ill(problem)
+            self._release(job)
+        else:
+            self._doubts.pop(job.id, None)
+            self._failed_attempt(route, job, TransientError(Kind.UNREADABLE, problem.message, problem.hint))
 
     def _refuse_killer(self, job: Job) -> None:
         if job.interruptions >= SUSPECT_AFTER_INTERRUPTIONS + ALONE_INTERRUPTIONS_ALLOWED:
@@ -192,6 +206,14 @@ class Worker:
             hint = "Drop it into the source again: it is then converted as it is now."
             self._fail(route, job, DocumentError(Kind.UNREADABLE, "it has been changed where it was moved to", hint))
             return
+        document = (job.watch, job.source)
+        if self._changes.get(document) == job.version:  # and yet it was found again: not a change, but a fault
+            self._changes.pop(document, None)
+            self._failed_attempt(route, job, TransientError(Kind.UNREADABLE, changed.message))
+            return
+        if len(self._changes) > CHANGES_REMEMBERED:
+            self._changes.clear()
+        self._changes[document] = job.version
         self._record(lambda: self._jobs.end(job, State.SUPERSEDED))
         route.source.recheck(job.source)  # before `done`: there is no moment at which nobody has the document
         self._settle(job, State.SUPERSEDED)

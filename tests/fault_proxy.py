@@ -358,6 +358,8 @@ class _Exchange:
         return self._after_some_bytes(fault, rest, length - len(first))
 
     def _after_some_bytes(self, fault: Fault, rest: Iterator[bytes], length: int) -> bool:
+        if length <= 0:  # that was all of it
+            return True
         if fault.kind == "stall":
             self.proxy.stall(self.client, fault)
             return self._send(rest, length)

@@ -22,11 +22,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import boto3.session
 import botocore.config
 import botocore.exceptions
 
+from daemon.buckets import Queue as QueueAddress
 from daemon.settings import S3
 from tests.harness import until
 
@@ -133,6 +135,11 @@ class Queue:
     arn: str
     dead_letter_url: str
     client: Any = field(repr=False)
+
+    @property
+    def address(self) -> QueueAddress:
+        """As a source is told of it."""
+        return QueueAddress("", self.url.rsplit("/", 1)[1])
 
     def send(self, body: str) -> None:
         """Put a message of the test's own into the queue."""
@@ -270,6 +277,19 @@ def queue_for(
         queue = Queue(url, _queue_arn(client, url), dead_letter_url, client)
         _notify(bucket, queue, prefix)
         yield queue
+
+
+def created_event(bucket: str, *keys: str, **more: Any) -> str:
+    """What S3 would send to a queue if objects of these keys were created now; `more` goes into each "object"."""
+    records = [
+        {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key), **more}},
+        }
+        for key in keys
+    ]
+    return json.dumps({"Records": records})
 
 
 def _notify(bucket: Bucket, queue: Queue, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -24,6 +25,7 @@ class Clients:
         self._sockets = Sockets()
         self._lock = threading.Lock()
         self._clients: dict[tuple[S3, str, bool], Any] = {}
+        self._making: dict[tuple[S3, str, bool], threading.Lock] = {}
 
     def s3(self, settings: S3, *, reading: bool) -> Any:
         """A client for buckets. Raises EnvironmentProblem where the settings name a profile that is not there."""
@@ -35,9 +37,8 @@ class Clients:
 
     def renew(self, settings: S3) -> None:
         """Look for credentials again at the next use: boto3 looks once, and an operator may have put them there."""
-        with self._lock:
-            for key in [key for key in self._clients if key[0] == settings]:
-                del self._clients[key]
+        for key in [key for key in list(self._clients) if key[0] == settings]:
+            self._clients.pop(key, None)
 
     def stop(self) -> None:
         """End what reading clients are doing; they raise Stopped from now on."""
@@ -52,6 +53,8 @@ class Clients:
 
         key = (settings, service, reading)
         with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:  # a program that gives credentials may take its time, which is no reason for others to wait
             client = self._clients.get(key)
             if client is None:
                 with translated("the way to the buckets cannot be set up"):
@@ -75,7 +78,8 @@ def _make(settings: S3, service: str, connections: int) -> Any:
     options: dict[str, Any] = {}
     if settings.anonymous:
         options["signature_version"] = UNSIGNED
-    if endpoint_url is not None:  # servers other than AWS know little of the newer checksums
+    elsewhere = endpoint_url is not None or any(name.startswith("AWS_ENDPOINT_URL") for name in os.environ)
+    if elsewhere:  # servers other than AWS know little of the newer checksums
         options["request_checksum_calculation"] = "when_required"
         options["response_checksum_validation"] = "when_required"
     region = settings.region or session.get_config_variable("region")

@@ -1,4 +1,4 @@
-"""Fills a descriptor with an object: by one request or, where it is large, by many at once.
+"""Fills a descriptor with an object: by one request or, where it is large and comes slowly, by many at once.
 
 Every request names the version it wants (If-Match), says which bytes, and is answered with exactly these or asked again
 from where it broke off: what comes out is the whole object in one version, or an error.
@@ -6,29 +6,30 @@ from where it broke off: what comes out is the whole object in one version, or a
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from daemon.errors import Kind, SourceChanged, Stopped, TransientError
+from daemon.s3.body import Body
+from daemon.s3.division import Division, Span
+from daemon.s3.etags import bare_etag, if_match
 from daemon.s3.problems import BODY_ERRORS, code_of, translate
 
 SINGLE_BYTES = 32 << 20
-RANGE_BYTES = 8 << 20
-READ_BYTES = 1 << 20
+PROGRESS_BYTES = 1 << 20
 THREADS = 16
 TRIES = 4
 BACKOFF_SECONDS = 0.5
-SLOWEST_SECONDS = 60.0
-"""How long READ_BYTES may take: a server that sends a byte now and then is no better than a silent one."""
+SLOWEST_SECONDS = 30.0
+"""How long PROGRESS_BYTES may take: a server that sends a byte now and then is no better than a silent one."""
 
+_CHANGED = ("PreconditionFailed", "412")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -41,13 +42,14 @@ class RangesIgnored(Exception):
 
 
 class Downloader:
-    """Downloads objects through one reading client. Thread-safe; holds at most `threads` MiB for large objects.
+    """Downloads objects through one reading client. Thread-safe; large objects share `threads` connections.
 
     `stopped` is set at a stop, which also ends calls under way (see `Clients.stop`).
     """
 
     def __init__(self, stopped: threading.Event, threads: int = THREADS) -> None:
         self._stopped = stopped
+        self._most = threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="s3-range")
 
     def fill(self, client: Any, fd: int, bucket: str, key: str, etag: str, size_bytes: int) -> None:
@@ -61,29 +63,28 @@ class Downloader:
         item = _Object(client, bucket, key, etag, size_bytes, self._stopped)
         try:
             if size_bytes <= SINGLE_BYTES:
-                item.fill(fd, 0, size_bytes)
+                item.fill(fd, Span(0, size_bytes))
             else:
-                self._fill_by_ranges(item, fd, size_bytes)
+                self._fill_together(item, fd, size_bytes)
         except RangesIgnored:
-            item.fill(fd, 0, size_bytes, whole=True)
+            item.fill(fd, Span(0, size_bytes), whole=True)
 
-    def _fill_by_ranges(self, item: _Object, fd: int, size_bytes: int) -> None:
-        failed = threading.Event()
-        ranges = [
-            self._threads.submit(item.fill, fd, start, min(start + RANGE_BYTES, size_bytes), failed=failed)
-            for start in range(0, size_bytes, RANGE_BYTES)
-        ]
+    def _fill_together(self, item: _Object, fd: int, size_bytes: int) -> None:
+        division = Division(size_bytes, self._most, lambda span: item.fill(fd, span))
+        readers = [self._threads.submit(division.read_first)]
         try:
-            for done in ranges:
+            while more := division.helpers_wanted():
+                readers += [self._threads.submit(division.help) for _ in range(more)]
+            for done in readers:
                 done.result()
         finally:
-            failed.set()
-            _abandon(ranges)
+            division.give_up()
+            _abandon(readers)
 
 
-def _abandon(ranges: list[Future[None]]) -> None:
+def _abandon(readers: list[Future[None]]) -> None:
     """Those that have not begun never will; those that have are waited for, as they write to the descriptor."""
-    wait([done for done in ranges if not done.cancel()])
+    wait([done for done in readers if not done.cancel()])
 
 
 class _Object:
@@ -98,36 +99,27 @@ class _Object:
         self._etag = etag
         self._size_bytes = size_bytes
         self._stopped = stopped
-        self._conditions = {"IfMatch": f'"{etag}"'} if etag else {}
+        self._conditions = if_match(etag)
 
-    def fill(
-        self, fd: int, start: int, end: int, *, whole: bool = False, failed: threading.Event | None = None
-    ) -> None:
-        """Write the bytes from `start` to `end`. `failed` is set when they are no longer wanted."""
-        at, tries, counted_from = start, 0, start
-        while at < end:
-            if failed is not None and failed.is_set():
-                return
+    def fill(self, fd: int, span: Span, *, whole: bool = False) -> None:
+        """Write the bytes of the span."""
+        tries, counted_from = 0, span.at
+        while span.at < span.end:
             try:
-                for chunk in self._body(at, end, whole):
-                    at += _write_all(fd, chunk, at)
-                    if failed is not None and failed.is_set():
-                        return
-                if at < end:
-                    raise Broken(f"the body ended {end - at:,} bytes early")
+                self._try(fd, span, whole)
             except (BotoCoreError, ClientError, Broken, *BODY_ERRORS) as error:
-                tries = 1 if at - counted_from >= READ_BYTES else tries + 1
-                counted_from = at
+                tries = 1 if span.at - counted_from >= PROGRESS_BYTES else tries + 1
+                counted_from = span.at
                 self._give_up_or_wait(error, tries)
                 if whole:
-                    at = start
+                    span.at = span.start
 
     def _give_up_or_wait(self, error: Exception, tries: int) -> None:
         what = f"reading s3://{self._bucket}/{self._key}"
         if self._stopped.is_set():
             raise Stopped("stopped while a document was fetched") from error
-        if isinstance(error, ClientError):  # boto3 has tried it as often as it is worth
-            if code_of(error) in ("PreconditionFailed", "412") and self._misjudged():
+        if isinstance(error, (ClientError, BotoCoreError)):  # boto3 has tried it as often as it is worth
+            if tries < TRIES and isinstance(error, ClientError) and code_of(error) in _CHANGED and self._misjudged():
                 self._conditions = {}
                 return
             raise translate(error, what, Kind.UNREADABLE) from error
@@ -145,25 +137,28 @@ class _Object:
             found = self._client.head_object(Bucket=self._bucket, Key=self._key)
         except (BotoCoreError, ClientError):
             return False
-        return bool(self._conditions) and found.get("ETag", "").strip('"') == self._etag
+        return bare_etag(found.get("ETag", "")) == self._etag
 
-    def _body(self, at: int, end: int, whole: bool) -> Iterator[bytes]:
-        """The bytes from `at` to `end` as they come. Raises Broken, SourceChanged, RangesIgnored, boto3's errors."""
+    def _try(self, fd: int, span: Span, whole: bool) -> None:
+        """Write what is left of the span. Raises Broken, SourceChanged, RangesIgnored, boto3's errors."""
+        at, end = span.at, span.end
         part = (at, end) != (0, self._size_bytes) and not whole
         arguments = {"Range": f"bytes={at}-{end - 1}"} if part else {}
         reply = self._client.get_object(Bucket=self._bucket, Key=self._key, **arguments, **self._conditions)
-        raw = reply["Body"]._raw_stream  # whatever has come is taken at once; boto3's own reader waits for a full chunk
+        body = Body(reply["Body"]._raw_stream, end - at)
         try:
             self._require_answer(reply, at, end, part)
-            yield from _chunks(raw, end - at)
+            _move(body, fd, span, end)
         except BaseException:
-            raw.close()  # what is left of it must not be taken for the next answer
+            body.close()
             raise
-        raw.drain_conn()  # nothing is left, but http.client does not know until it is asked
-        raw.release_conn()
+        if span.at == end:
+            body.finish()
+        else:
+            body.close()
 
     def _require_answer(self, reply: dict[str, Any], at: int, end: int, part: bool) -> None:
-        etag = reply.get("ETag", "").strip('"')
+        etag = bare_etag(reply.get("ETag", ""))
         if self._etag and etag and etag != self._etag:
             raise SourceChanged("the document changed while it was read")
         if part and "ContentRange" not in reply:
@@ -179,29 +174,17 @@ class _Object:
             raise Broken(f"a body of {length:,} bytes was announced, {end - at:,} were expected")
 
 
-def _chunks(raw: Any, size_bytes: int) -> Iterator[bytes]:
-    left, since, counted = size_bytes, time.monotonic(), 0
-    while left > 0:
-        chunk: bytes = raw.read1(READ_BYTES)
-        if not chunk:
-            return
-        if len(chunk) > left:
+def _move(body: Body, fd: int, span: Span, end: int) -> None:
+    """Move the body, which goes up to `end`, as far as the span goes."""
+    since, counted_from = time.monotonic(), span.at
+    while span.at < span.end:
+        moved = body.move(fd, span.at)
+        if not moved:
+            raise Broken(f"the body ended {end - span.at:,} bytes early")
+        if moved > end - span.at:
             raise Broken("the body is longer than it should be")
-        left -= len(chunk)
-        counted += len(chunk)
-        if counted >= READ_BYTES:
-            since, counted = time.monotonic(), 0
+        span.at += moved
+        if span.at - counted_from >= PROGRESS_BYTES:
+            since, counted_from = time.monotonic(), span.at
         elif time.monotonic() - since > SLOWEST_SECONDS:
-            raise Broken(f"less than {READ_BYTES:,} bytes came in {SLOWEST_SECONDS:.0f} s")
-        yield chunk
-
-
-def _write_all(fd: int, chunk: bytes, at: int) -> int:
-    view = memoryview(chunk)
-    try:
-        while view:
-            written = os.pwrite(fd, view, at)
-            at, view = at + written, view[written:]
-    except OSError as error:  # not the network's, so nothing to be asked for again
-        raise TransientError(Kind.INTERNAL, f"a fetched document cannot be kept: {error.strerror}") from error
-    return len(chunk)
+            raise Broken(f"less than {PROGRESS_BYTES:,} bytes came in {SLOWEST_SECONDS:.0f} s")

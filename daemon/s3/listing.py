@@ -15,19 +15,24 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from daemon.errors import Kind, TransientError
+from daemon.s3.etags import bare_etag
 from daemon.s3.problems import NO_S3, translated
 
-OPERATION = "before-parse.s3.ListObjectsV2"
+OPERATION = "before-parse.*.ListObjectsV2"  # comes before botocore's own look at the whole body, at before-parse.s3.*
 FAST = "ConvertdEntries"
 PAGE_KEYS = 1000
 
-_OBJECT = re.compile(
-    rb"<Contents>.*?<Key>([^<]*)</Key>.*?<ETag>([^<]*)</ETag>.*?<Size>(\d{1,18})</Size>.*?</Contents>", re.DOTALL
+_OTHER = r"(?:<(?!(?:Key|ETag|Size|Contents)>)\w++>[^<]*+(?:<\w++>[^<]*+</\w++>[^<]*+)*+</\w++>\s*+)*+"
+_OBJECT = re.compile(  # whatever is written, it never goes back, and never from one object into the next
+    rf"<Contents>\s*+{_OTHER}<Key>([^<]*+)</Key>\s*+{_OTHER}<ETag>([^<]*+)</ETag>\s*+{_OTHER}"
+    rf"<Size>(\d{{1,18}}+)</Size>\s*+{_OTHER}</Contents>(?=\s*+(?:<Contents>|\Z))",
+    re.ASCII,
 )
-_URL_ENCODED = b"<EncodingType>url</EncodingType>"
-_ENTITY = re.compile(rb"&(?:#(\d{1,7})|#x([0-9A-Fa-f]{1,6})|(quot|apos|amp|lt|gt));")
-_NAMED = {b"quot": b'"', b"apos": b"'", b"amp": b"&", b"lt": b"<", b"gt": b">"}
-_QUOTES = (b"&quot;", b"&#34;")
+_END = "</Contents>"
+_OTHER_ENCODING = re.compile(r"<\?xml[^>]*encoding=[\"'](?!utf-8[\"'])", re.IGNORECASE)
+_URL_ENCODED = "<EncodingType>url</EncodingType>"
+_ENTITY = re.compile(r"&(?:#(\d{1,7})|#x([0-9A-Fa-f]{1,6})|(quot|apos|amp|lt|gt));", re.ASCII)
+_NAMED = {"quot": '"', "apos": "'", "amp": "&", "lt": "<", "gt": ">"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ def pages(client: Any, bucket: str, prefix: str, token: str | None = None, most:
         page = _page(reply)
         if page is None:
             raise TransientError(Kind.UNREADABLE, f"listing s3://{bucket}/{prefix}: the answer is no listing", NO_S3)
+        if page.next_token is not None and page.next_token == token:
+            raise TransientError(Kind.UNREADABLE, f"listing s3://{bucket}/{prefix}: it goes in circles", NO_S3)
         yield page
         if page.next_token is None:
             return
@@ -83,11 +90,11 @@ def entries_of(reply: dict[str, Any]) -> tuple[list[tuple[str, str, int]], int]:
     for item in reply.get("Contents", ()):
         key: str | None = item.get("Key")
         if key is not None and encoded:
-            key = _decoded(key.encode())
+            key = _decoded(key)
         if key is None:
             unnamed += 1
         else:
-            entries.append((key, str(item.get("ETag", "")).strip('"'), int(item.get("Size", 0))))
+            entries.append((key, bare_etag(str(item.get("ETag", ""))), int(item.get("Size", 0))))
     return entries, unnamed
 
 
@@ -102,65 +109,61 @@ def _take_objects(response_dict: dict[str, Any], customized_response_dict: dict[
 
 
 def _objects(body: bytes) -> tuple[tuple[list[tuple[str, str, int]], int], bytes] | None:
-    start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    start, end = text.find("<Contents>"), text.rfind(_END)
     if start < 0 or end < 0:
         return None
-    end += len(b"</Contents>")
-    found = _OBJECT.findall(body, start, end)
-    # An object without one of the three, or with them in another order, would have swallowed its successor; one whose
-    # tag is written otherwise would have been passed over.
-    if not len(found) == body.count(b"<Contents>") == body.count(b"Contents>") / 2:
+    end += len(_END)
+    # Comments and CDATA, instructions; XML reads a bare CR as another character.
+    if "<!" in text or "\r" in text or text.find("<?", 1) > 0 or _OTHER_ENCODING.match(text):
         return None
-    if b"<!" in body or b"\r" in body:  # comments and CDATA; XML reads a bare CR as another character
-        return None
-    rest = body[:start] + body[end:]
+    found = _OBJECT.findall(text, start, end)
+    if text.count("<Contents") != len(found) or text.count("Contents>") != 2 * len(found):
+        return None  # one that is written otherwise
+    rest = text[:start] + text[end:]
     try:
-        return _entries(found, _URL_ENCODED in rest), rest
+        return _entries(found, _URL_ENCODED in rest), rest.encode()
     except ValueError:  # a character that there is not
         return None
 
 
-def _entries(found: list[tuple[bytes, bytes, bytes]], encoded: bool) -> tuple[list[tuple[str, str, int]], int]:
+def _entries(found: list[tuple[str, str, str]], encoded: bool) -> tuple[list[tuple[str, str, int]], int]:
     entries, unnamed = [], 0
-    for raw, etag, size in found:
-        key = raw
-        if b"&" in key:
-            key = _ENTITY.sub(_entity, key)
-        if not encoded:
-            name: str | None = _text(key)
-        elif b"%" in key or b"+" in key or not key.isascii():
-            name = _decoded(key)
-        else:
-            name = key.decode("ascii")
-        if name is None:
+    for raw, quoted, size in found:
+        plain = _resolved(raw) if "&" in raw else raw
+        key = _decoded(plain) if encoded and ("%" in plain or "+" in plain) else plain
+        if key is None:
             unnamed += 1
-        else:
-            entries.append((name, _bare(etag), int(size)))
+            continue
+        etag = quoted[6:-6] if quoted[:6] == "&quot;" == quoted[-6:] else quoted
+        if '"' in etag or "&" in etag:
+            etag = bare_etag(_resolved(etag))
+        entries.append((key, etag, int(size)))
     return entries, unnamed
 
 
-def _decoded(key: bytes) -> str | None:
-    return _text(unquote_to_bytes(key.replace(b"+", b" ")))
-
-
-def _text(key: bytes) -> str | None:
+def _decoded(key: str) -> str | None:
     try:
-        return key.decode("utf-8")
+        return unquote_to_bytes(key.replace("+", " ")).decode("utf-8")
     except UnicodeDecodeError:
         return None
 
 
-def _bare(etag: bytes) -> str:
-    for quote in _QUOTES:
-        if etag.startswith(quote) and etag.endswith(quote):
-            etag = etag[len(quote) : -len(quote)]
-            break
-    if b"&" in etag:
-        etag = _ENTITY.sub(_entity, etag)
-    return etag.strip(b'"').decode("utf-8", "replace")
+def _resolved(text: str) -> str:
+    """Raises ValueError for what is no entity."""
+    plain, count = _ENTITY.subn(_entity, text)
+    if count != text.count("&"):
+        raise ValueError("an unknown entity")
+    return plain
 
 
-def _entity(found: re.Match[bytes]) -> bytes:
+def _entity(found: re.Match[str]) -> str:
     if found[3]:
         return _NAMED[found[3]]
-    return chr(int(found[1]) if found[1] else int(found[2], 16)).encode("utf-8")
+    number = int(found[1]) if found[1] else int(found[2], 16)
+    if (number < 32 and number not in (9, 10, 13)) or 0xD800 <= number < 0xE000:
+        raise ValueError("a character that XML does not allow")
+    return chr(number)

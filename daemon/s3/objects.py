@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from daemon.errors import EnvironmentProblem, SourceVanished, TransientError
+from daemon.s3.etags import bare_etag, if_match
 from daemon.s3.problems import GOES_ON, code_of, translated
 
 COPY_BYTES = 5 << 30
 """The largest object that one request copies."""
+READ_BYTES = 1 << 20
 _UNSUPPORTED = {"NotImplemented", "501"}
 
 
@@ -59,12 +62,14 @@ class Bucket:
         """Etag and size of an object."""
         with translated(f"looking at {self._url(key)}"):
             reply = self._client().head_object(Bucket=self.name, Key=key)
-        return Head(reply.get("ETag", "").strip('"'), int(reply.get("ContentLength", 0)), reply)
+        return Head(bare_etag(reply.get("ETag", "")), int(reply.get("ContentLength", 0)), reply)
 
     def read_a_byte(self, key: str) -> None:
         """Find out whether objects can be read."""
         with translated(f"reading {self._url(key)}"):
-            self._client().get_object(Bucket=self.name, Key=key, Range="bytes=0-0")["Body"].read()
+            body = self._client().get_object(Bucket=self.name, Key=key, Range="bytes=0-0")["Body"]
+            with closing(body):
+                body.read(1)  # a server may send all of it
 
     def delete(self, key: str, etag: str) -> str | None:
         """Delete the object unless it has another etag by now.
@@ -74,29 +79,43 @@ class Bucket:
         """
         with translated(f"deleting {self._url(key)}", right="s3:DeleteObject"):
             try:
-                reply = self._client().delete_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
+                reply = self._client().delete_object(Bucket=self.name, Key=key, **if_match(etag))
             except ClientError as error:
                 if code_of(error) not in _UNSUPPORTED:
                     raise
                 reply = self._client().delete_object(Bucket=self.name, Key=key)
-        return str(reply["VersionId"]) if reply.get("DeleteMarker") and reply.get("VersionId") else None
+        marker = str(reply.get("VersionId") or "null")
+        # Where versions are suspended the marker has taken the object's place: nothing of it is left behind it.
+        return marker if reply.get("DeleteMarker") and marker != "null" else None
 
     def remove_marker(self, key: str, marker: str) -> None:
         """Bring back what `delete` has hidden."""
         with translated(f"restoring {self._url(key)}", right="s3:DeleteObjectVersion"):
             self._client().delete_object(Bucket=self.name, Key=key, VersionId=marker)
 
-    def newest_etag(self, key: str) -> str | None:
-        """The etag of the newest version that is no marker, hidden or not; None where there is none."""
+    def newest_version(self, key: str) -> str | None:
+        """The id of the newest version that is no marker, hidden or not; None where there is none."""
         with translated(f"looking at the versions of {self._url(key)}", right="s3:ListBucketVersions"):
             reply = self._client().list_object_versions(Bucket=self.name, Prefix=key, MaxKeys=20)
         versions = [version for version in reply.get("Versions", ()) if version.get("Key") == key]
-        return str(versions[0]["ETag"]).strip('"') if versions else None
+        return str(versions[0]["VersionId"]) if versions else None
+
+    def holds_the_same(self, key: str, etag: str, other: Bucket, other_key: str, other_etag: str) -> bool:
+        """Whether two objects of one size hold the same bytes, which is found out by reading both."""
+        with translated(f"comparing {self._url(key)} with {other._url(other_key)}"), ExitStack() as bodies:
+            first, second = (
+                bodies.enter_context(closing(bucket._body(name, version)))
+                for bucket, name, version in ((self, key, etag), (other, other_key, other_etag))
+            )
+            return all(second.read(len(chunk)) == chunk for chunk in first.iter_chunks(READ_BYTES))
+
+    def _body(self, key: str, etag: str) -> Any:
+        return self._client().get_object(Bucket=self.name, Key=key, **if_match(etag))["Body"]
 
     def copy(self, key: str, etag: str, size_bytes: int, target: str, target_key: str) -> None:
         """Copy the object, if it still has this etag, within the server. Replaces what is there."""
         source = {"Bucket": self.name, "Key": key}
-        condition = {"CopySourceIfMatch": f'"{etag}"'}
+        condition = {f"CopySource{name}": value for name, value in if_match(etag).items()}
         with translated(f"copying {self._url(key)} to s3://{target}/{target_key}", right="s3:PutObject"):
             if size_bytes <= COPY_BYTES:
                 self._client().copy_object(Bucket=target, Key=target_key, CopySource=source, **condition)
@@ -108,7 +127,10 @@ class Bucket:
 
 
 def server_age_seconds(reply: Mapping[str, Any]) -> float:
-    """How long ago the object of an answer was changed, by the clock of the server that answered."""
+    """How long ago the object of an answer was changed, by the clock of the server that answered; no time at all where
+    it does not say."""
+    if "LastModified" not in reply:
+        return 0.0
     changed = reply["LastModified"].timestamp()
     stamp = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:

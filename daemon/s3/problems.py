@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,6 @@ from daemon.errors import (
     Kind,
     SourceChanged,
     SourceVanished,
-    Stopped,
     TransientError,
 )
 from daemon.model import printable
@@ -57,6 +57,10 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.SSOError,
 )
+
+
+_USER = re.compile(r"//[^/@\s]*@")
+"""Name and password in a URL, which may come from the environment."""
 
 
 class CredentialsProblem(EnvironmentProblem):
@@ -115,6 +119,11 @@ def forbids(error: ConvertdError) -> bool:
     return isinstance(error.__cause__, boto.ClientError) and _is_refusal(error.__cause__)
 
 
+def about_the_request(error: ConvertdError) -> bool:
+    """Whether a translated error is a server's answer that it cannot do just this, which says that it works."""
+    return isinstance(error.__cause__, boto.ClientError) and 400 <= _status(error.__cause__) < 500
+
+
 def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, right: str) -> ConvertdError:
     code, status = code_of(error), _status(error)
     said = f"{what}: {_said(error)}"
@@ -127,7 +136,7 @@ def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, 
     if code in _CHANGED:
         return SourceChanged(said)
     if code in _THROTTLED or status == 429:
-        return EnvironmentProblem(f"{said} (throttled)", f"Nothing is lost; {GOES_ON}")
+        return EnvironmentProblem(f"{said} (throttled)", f"Nothing is lost; {GOES_ON}", certain=True)
     if code in _SKEWED:
         return EnvironmentProblem(said, f"Set this machine's clock (timedatectl); {GOES_ON}")
     if code in _REFUSED_CREDENTIALS:
@@ -157,7 +166,4 @@ def _said(error: boto.ClientError) -> str:
 
 
 def _text(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__)[:500]
-
-
-__all__ = ["BODY_ERRORS", "CredentialsProblem", "Stopped", "code_of", "forbids", "translate", "translated"]
+    return printable(_USER.sub("//", str(error) or type(error).__name__))[:500]

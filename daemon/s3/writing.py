@@ -16,9 +16,10 @@ from daemon.s3.problems import code_of, translated
 PARTS_ABOVE_BYTES = 64 << 20
 PART_BYTES = 16 << 20
 STALE_SECONDS = 86400.0
+OUR_ENDINGS = (".md", ".json")
 
 _NOT_THERE = {"404", "NoSuchKey"}
-_NOT_NOW = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_NOT_NOW = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"}
 _UNSUPPORTED = {"NotImplemented", "501"}
 _FORBIDDEN = {"AccessDenied", "403"}
 
@@ -48,10 +49,15 @@ class WritableBucket:
         if not self._conditional:
             return ALWAYS
         with translated(f"looking at {self.url(key)}", Kind.INTERNAL):
-            etag = self._etag(key)
-        if not self._conditional:
-            return ALWAYS
-        return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+            try:
+                etag = self._etag(key)
+            except ClientError as error:
+                if code_of(error) not in _FORBIDDEN:
+                    raise
+                return ALWAYS
+        if etag is None:
+            return {"IfNoneMatch": "*"}
+        return {"IfMatch": etag} if etag.startswith('"') else ALWAYS  # no server matches on a weak one
 
     def put(
         self, key: str, content: bytes | memoryview, about: Mapping[str, Any], condition: Condition, size_bytes: int
@@ -78,9 +84,15 @@ class WritableBucket:
     def remove(self, key: str) -> None:
         """Remove the object if there is one: a bucket with versions is not littered with markers for nothing."""
         with translated(f"removing {self.url(key)}", Kind.INTERNAL, right="s3:DeleteObject"):
-            if self._etag(key) is not None:
+            try:
+                there = self._etag(key) is not None
+            except ClientError as error:
+                if code_of(error) not in _FORBIDDEN:
+                    raise
+                there = True  # or not: it may not be looked at
+            if there:
                 self._fault("remove")
-                self._client().delete_object(Bucket=self.name, Key=key)
+                self._delete(key)
 
     def try_out(self, key: str, size_bytes: int, client: Any) -> None:
         """Write and delete an object of so many bytes."""
@@ -102,16 +114,20 @@ class WritableBucket:
         return f"s3://{self.name}/{key}"
 
     def _etag(self, key: str) -> str | None:
-        """As the server quotes it; None where there is no such object, or none that may be looked at."""
+        """As the server quotes it; None where there is no such object."""
         try:
-            return str(self._client().head_object(Bucket=self.name, Key=key)["ETag"])
+            return str(self._client().head_object(Bucket=self.name, Key=key).get("ETag", ""))
         except ClientError as error:
             if code_of(error) in _NOT_THERE:
                 return None
-            if code_of(error) in _FORBIDDEN:
-                self._conditional = False
-                return None
             raise
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._client().delete_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if code_of(error) not in _NOT_THERE:
+                raise
 
     def _put(self, key: str, content: bytes | memoryview, about: Mapping[str, Any], condition: Condition) -> None:
         try:
@@ -152,5 +168,6 @@ class WritableBucket:
             client.delete_object(Bucket=self.name, Key=canary["Key"])
         uploads = client.list_multipart_uploads(Bucket=self.name, Prefix=prefix)
         for upload in uploads.get("Uploads", ()):
-            if time.time() - upload["Initiated"].timestamp() > STALE_SECONDS:
+            ours = upload["Key"].endswith(OUR_ENDINGS)
+            if ours and time.time() - upload["Initiated"].timestamp() > STALE_SECONDS:
                 client.abort_multipart_upload(Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -31,7 +31,8 @@ _TYPES = {".md": "text/markdown; charset=utf-8", ".json": "application/json", ".
 class S3Sink:
     """Results below one prefix. All methods may be called from any thread.
 
-    Each publish is one of the uploads that `surroundings.uploads` counts; its requests are made one after the other.
+    What is asked of the bucket for one result is one of the uploads that `surroundings.uploads` counts, one request
+    after the other.
     """
 
     remote = True
@@ -45,6 +46,7 @@ class S3Sink:
         self._bucket = WritableBucket(
             place.bucket, lambda: self._clients.s3(settings, reading=False), surroundings.fault
         )
+        self._canary = f"{place.prefix}{CANARY}{secrets.token_hex(8)}"  # one: it may not be allowed to delete it
         self.name_bytes = KEY_BYTES - len(place.prefix.encode())
 
     @classmethod
@@ -55,16 +57,20 @@ class S3Sink:
     def publish(self, name: str, files: Mapping[str, Content], origin: Origin = UNKNOWN) -> str:
         keys = [self._key(name) + suffix for suffix in files]
         size_bytes = sum(map(len, files.values()))
-        with self._uploads:
-            for _ in range(TRIES):
-                conditions = self._guard(keys, origin)
-                try:
+        before: dict[str, Condition] = {}
+        for _ in range(TRIES):
+            conditions = self._guard(keys, origin)
+            if conditions == before:  # nobody has written, and yet it was refused: this server's etags match nothing
+                conditions = dict.fromkeys(keys, ALWAYS)
+            try:
+                with self._uploads:
                     for key, content in zip(keys, files.values(), strict=True):
                         self._bucket.put(key, content, _about(key, origin), conditions[key], size_bytes)
-                except Overtaken:
-                    continue
-                self._fault("published")
-                return self._bucket.url(keys[-1])
+            except Overtaken:
+                before = conditions
+                continue
+            self._fault("published")
+            return self._bucket.url(keys[-1])
         raise TransientError(
             Kind.INTERNAL, f"the output {self._bucket.url(keys[-1])} is changed by others all the time"
         )
@@ -79,10 +85,9 @@ class S3Sink:
 
     def probe(self, size_bytes: int) -> None:
         """A bucket does not get full, so the canary's size does not matter."""
-        key = f"{self._place.prefix}{CANARY}{secrets.token_hex(8)}"
         try:
             client = self._clients.s3(self._settings, reading=True)  # at a stop nobody waits for it
-            self._bucket.try_out(key, CANARY_BYTES, client)
+            self._bucket.try_out(self._canary, CANARY_BYTES, client)
         except CredentialsProblem:
             self._clients.renew(self._settings)
             raise
@@ -106,8 +111,9 @@ class S3Sink:
         """
         if origin.verify is None:
             return dict.fromkeys(keys, ALWAYS)
-        conditions = {key: self._bucket.unchanged(key) for key in keys}
-        origin.verify()
+        with self._uploads:
+            conditions = {key: self._bucket.unchanged(key) for key in keys}
+        origin.verify()  # of another server, which must not hold up what is uploaded to this one
         return conditions
 
     def _key(self, name: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 REGISTRY = {
     "folder": "daemon.sources.folder:FolderSource",
     "s3": "daemon.sources.s3:S3Source",
+    "sqs": "daemon.sources.sqs:SqsSource",
 }
 
 

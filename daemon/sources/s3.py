@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from daemon.buckets import Prefix
 from daemon.errors import (
     ConvertdError,
+    DocumentError,
     EnvironmentProblem,
     SourceChanged,
     SourceVanished,
     Stopped,
-    TransientError,
 )
 from daemon.model import Candidate, Disposal, Job, State, display
 from daemon.s3.download import Downloader
 from daemon.s3.listing import Page, pages, read_fast
 from daemon.s3.objects import Bucket, Head, server_age_seconds
-from daemon.s3.problems import CredentialsProblem
+from daemon.s3.problems import CredentialsProblem, about_the_request, forbids
 from daemon.sources.base import Fetched, Ledger, PassOver, Surroundings, Watcher, surveyed
 from daemon.sources.s3_disposer import S3Disposer
 from daemon.sources.s3_version import etag_of, may_hold_the_same, object_version
@@ -37,6 +38,7 @@ SHORTEST_INTERVAL_SECONDS = 1.0
 NEWS_SHARE = 8  # of the interval: after news the next listing comes so much sooner
 LISTING_SHARE = 5  # listing takes at most one part in so many of the time
 PROBED_OBJECTS = 5
+MOST_DOUBTED = 100_000
 
 
 class S3Source:
@@ -110,9 +112,12 @@ class S3Source:
         return Candidate(source, object_version(head.etag, head.size_bytes), head.size_bytes)
 
     def _candidates(self, page: Page, takes: Callable[[bytes], bool]) -> list[Candidate]:
-        skip = len(self._place.prefix)
+        prefix = self._place.prefix
+        skip = len(prefix)
         candidates = []
         for key, etag, size_bytes in page.entries:
+            if not key.startswith(prefix):
+                continue  # a server that does not know prefixes
             source = key[skip:].encode("utf-8", "surrogateescape")
             if not source or (size_bytes == 0 and source.endswith(b"/")):
                 continue  # what some tools put where a folder would be
@@ -199,19 +204,20 @@ class S3Source:
             raise EnvironmentProblem(error.message, error.hint) from error
 
     def _probe(self) -> None:
-        """List, and read a byte: a policy may allow the one and not the other."""
+        """List, and read a byte of some object: a policy may allow the one and not the other."""
         client = self._clients.s3(self._settings, reading=True)  # at a stop nobody waits for it
-        page = next(pages(client, self._place.bucket, self._place.prefix, most=PROBED_OBJECTS))
-        refused: TransientError | None = None
-        for key, _, size_bytes in page.entries:
-            if size_bytes == 0:
-                continue
+        page = next(pages(client, self._place.bucket, self._place.prefix))
+        keys = [key for key, _, size_bytes in page.entries if size_bytes]
+        refused: ConvertdError | None = None
+        for key in random.sample(keys, min(len(keys), PROBED_OBJECTS)):  # any: a few may be somebody else's
             try:
-                self._bucket.read_a_byte(key)
+                self._looked_at.read_a_byte(key)
                 return
-            except SourceVanished:
-                return
-            except TransientError as error:
+            except ConvertdError as error:
+                if isinstance(error, DocumentError) or (about_the_request(error) and not forbids(error)):
+                    return  # an answer about this very object: objects can be read
+                if not forbids(error):
+                    raise
                 refused = error
         if refused is not None:
             raise refused
@@ -270,6 +276,7 @@ class Polling:
         self._token: str | None = None
         self._news = self._unnamed = 0
         self._failures = 0
+        self._doubted = Doubted(source)
 
     def run(self) -> None:
         """Poll until stopped."""
@@ -298,6 +305,8 @@ class Polling:
 
     def _take(self, candidates: list[Candidate]) -> None:
         unknown = self._ledger.unknown(candidates) if candidates else []
+        if unknown and self._doubted:
+            unknown = self._ledger.unknown(self._doubted.asked(unknown))
         if unknown:
             self._news += self._ledger.enqueue(unknown)
 
@@ -327,9 +336,48 @@ class Polling:
             self._watcher.beat()
             self._rechecks.wait(min(left, LOOK_SECONDS))
             if paths := self._rechecks.take():
-                found = [self._source.look(path) for path in sorted(paths)]
-                self._take([candidate for candidate in found if candidate is not None])
-                self._rechecks.report(self._watcher, 0)
+                try:
+                    self._look_again(sorted(paths))
+                finally:
+                    self._rechecks.report(self._watcher, 0)
+
+    def _look_again(self, paths: list[bytes]) -> None:
+        self._doubted.add(paths)
+        found = [self._source.look(path) for path in paths]
+        self._take([candidate for candidate in found if candidate is not None])
+
+
+class Doubted:
+    """Documents that turned out to have changed since they were listed, or so it seemed.
+
+    Some servers list another etag than they give for the object itself: taken at its word, every listing would be news.
+    So what is listed anew of these is asked for before it is believed, once for each version listed.
+    """
+
+    def __init__(self, source: S3Source) -> None:
+        self._source = source
+        self._known: dict[bytes, tuple[str, Candidate | None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def add(self, paths: list[bytes]) -> None:
+        """From now on these are doubted."""
+        if len(self._known) + len(paths) > MOST_DOUBTED:
+            self._known.clear()
+        for path in paths:
+            self._known.setdefault(path, ("", None))
+
+    def asked(self, listed: list[Candidate]) -> list[Candidate]:
+        """The candidates of a listing, those that are doubted as they really are."""
+        return [self._asked(found) if found.source in self._known else found for found in listed]
+
+    def _asked(self, listed: Candidate) -> Candidate:
+        version, actual = self._known[listed.source]
+        if version != listed.version or actual is None:
+            actual = self._source.look(listed.source) or listed
+            self._known[listed.source] = (listed.version, actual)
+        return actual
 
 
 class Pace:

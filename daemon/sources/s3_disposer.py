@@ -1,8 +1,9 @@
 """Deletes or moves an object whose job is done, if it is still the version that was converted.
 
 The server decides that at the very moment of the deletion (If-Match). Where it does not know that condition but keeps
-versions, the object that the deletion has hidden is looked at, and brought back if it is a newer one. Every step can be
-the last before a crash: the next call finds out how far it came.
+versions, the object that the deletion has hidden is looked at, and brought back if it is a newer one; a crash in just
+that moment leaves it hidden, among the versions of its key. Every other step can be the last before a crash: the next
+call finds out how far it came.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from contextlib import suppress
 from typing import Any
 
 from daemon.buckets import Prefix
-from daemon.errors import NotYet, SourceChanged, SourceVanished, TransientError
+from daemon.errors import EnvironmentProblem, NotYet, SourceChanged, SourceVanished, TransientError
 from daemon.faults import Fault
 from daemon.model import Disposal, Job
+from daemon.naming import output_name
 from daemon.s3.objects import Bucket, Head
 from daemon.sources.mover import numbered
 from daemon.sources.s3_version import may_hold_the_same, object_version
 
 QUIET_SECONDS = 5.0
+NUMBER_BYTES = 8  # for the ~N of a name that is taken
 LONGEST_KEY_BYTES = 1024
+LOOKS = 3
 
 
 class S3Disposer:
@@ -75,15 +79,26 @@ class S3Disposer:
             marker = bucket.delete(key, head.etag)
         except SourceVanished:
             return
-        if marker is not None:
-            self._restore_newer(bucket, key, head.etag, marker)
+        except SourceChanged:
+            if not _is_there(bucket, key):
+                return  # the answer was lost, and the deletion asked for again
+            raise
+        version = head.reply.get("VersionId")
+        if marker is not None and version is not None:
+            self._restore_newer(bucket, key, version, marker)
 
-    def _restore_newer(self, bucket: Bucket, key: str, etag: str, marker: str) -> None:
-        try:
-            hidden = bucket.newest_etag(key)
-        except TransientError:
-            return  # versions may not be listed; then the server's condition must do
-        if hidden not in (None, etag):
+    def _restore_newer(self, bucket: Bucket, key: str, version: str, marker: str) -> None:
+        """Bring back what was hidden unless it is the version that was looked at before."""
+        for left in reversed(range(LOOKS)):
+            try:
+                hidden = bucket.newest_version(key)
+                break
+            except TransientError:
+                return  # versions may not be listed; then the server's condition must do
+            except EnvironmentProblem:
+                if not left:
+                    raise
+        if hidden not in (None, version):
             bucket.remove_marker(key, marker)
             raise SourceChanged("a newer version came while the document was deleted")
 
@@ -114,16 +129,36 @@ class S3Disposer:
                 bucket.copy(key, head.etag, head.size_bytes, target.bucket, name)
                 self._fault("copied")
                 return location
-            if may_be_copy(there, job):
+            if self._is_copy(there, job, elsewhere, name, bucket, key, head):
                 return location
         raise AssertionError("numbers do not end")
 
+    def _is_copy(
+        self, there: Head, job: Job, elsewhere: Bucket, name: str, bucket: Bucket, key: str, head: Head
+    ) -> bool:
+        """Whether this is what a move of the document made before a crash. Where the etags cannot tell, the bytes do:
+        what is taken for a copy is the only one left when the document is deleted."""
+        if object_version(there.etag, there.size_bytes) == job.version:
+            return True
+        return may_be_copy(there, job) and elsewhere.holds_the_same(name, there.etag, bucket, key, head.etag)
+
     def _names(self, target: Prefix, job: Job) -> Any:
         """The keys to try, one after the other."""
-        folder, separator, name = job.source.rpartition(b"/")
+        source, room = job.source, LONGEST_KEY_BYTES - NUMBER_BYTES - len(target.prefix.encode())
+        if len(source) > room:  # the names that results of such a document have
+            source = output_name(source, room).encode()
+        folder, separator, name = source.rpartition(b"/")
         for number in numbered(name):
             relative = (folder + separator + number).decode("utf-8", "surrogateescape")
             yield target.key(relative)
+
+
+def _is_there(bucket: Bucket, key: str) -> bool:
+    try:
+        bucket.head(key)
+    except SourceVanished:
+        return False
+    return True
 
 
 def may_be_copy(head: Head, job: Job) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -16,10 +16,11 @@ from daemon.payload import Payloads
 from daemon.s3.clients import Clients
 from daemon.s3.objects import server_age_seconds
 from daemon.sources import REGISTRY
-from daemon.sources.base import Source, Surroundings
+from daemon.sources.base import Ledger, Source, Surroundings, Watcher
 from daemon.sources.folder import FolderSource
 from daemon.sources.s3 import S3Source
-from tests.servers import Bucket, s3_settings
+from daemon.sources.sqs import SqsSource
+from tests.servers import Bucket, Queue, created_event, queue_for, s3_settings
 from tests.watching import Clock, Everything, job_for, watched
 
 
@@ -65,19 +66,20 @@ class FolderBench:
         return str(self.target)
 
 
-class S3Bench:
+class BucketBench:
+    """What is the same for all sources that read from the prefix in/ of a bucket."""
+
+    source: Source
+
     def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.bucket = bucket
         self.clock = Clock(10)
-        surroundings = Surroundings(Payloads(str(folder), 1 << 20, 1 << 10), Clients(4))
-        self.source: Source = S3Source(
-            Prefix(bucket.name, "in/"),
-            s3_settings(bucket.server, folder),
-            Everything(),
-            surroundings,
-            poll_interval_seconds=0.1,
-            age_seconds=lambda reply: server_age_seconds(reply) + self.clock.ahead_seconds,
-        )
+        self.place = Prefix(bucket.name, "in/")
+        self.settings = s3_settings(bucket.server, folder)
+        self.surroundings = Surroundings(Payloads(str(folder), 1 << 20, 1 << 10), Clients(4))
+
+    def age_seconds(self, reply: Mapping[str, Any]) -> float:
+        return server_age_seconds(reply) + self.clock.ahead_seconds
 
     def put(self, name: str, content: bytes) -> None:
         self.bucket.put(f"in/{name}", content)
@@ -95,6 +97,44 @@ class S3Bench:
         return f"s3://{self.bucket.name}/done/"
 
 
+class S3Bench(BucketBench):
+    def __init__(self, folder: Path, bucket: Bucket) -> None:
+        super().__init__(folder, bucket)
+        self.source = S3Source(
+            self.place,
+            self.settings,
+            Everything(),
+            self.surroundings,
+            poll_interval_seconds=0.1,
+            age_seconds=self.age_seconds,
+        )
+
+
+class SqsBench(BucketBench):
+    def __init__(self, folder: Path, bucket: Bucket, queue: Queue) -> None:
+        super().__init__(folder, bucket)
+        self.source = ToldAgain(
+            queue.address,
+            self.place,
+            self.settings,
+            Everything(),
+            self.surroundings,
+            wait_seconds=0,
+            age_seconds=self.age_seconds,
+        )
+        self.source.tell = lambda: queue.send(created_event(bucket.name, *bucket.keys("in/")))
+
+
+class ToldAgain(SqsSource):
+    """A queue tells of each change once. This one tells at each start of all that is there, as a listing does."""
+
+    tell: Callable[[], object]
+
+    def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
+        self.tell()
+        super().run(ledger, watcher, stopped)
+
+
 def folder_bench(request: pytest.FixtureRequest, folder: Path) -> Bench:
     return FolderBench(folder)
 
@@ -103,7 +143,17 @@ def s3_bench(request: pytest.FixtureRequest, folder: Path) -> Bench:
     return S3Bench(folder, request.getfixturevalue("bucket"))
 
 
-BENCHES = {"folder": folder_bench, "s3": s3_bench}
+def sqs_bench(request: pytest.FixtureRequest, folder: Path) -> Bench:
+    return SqsBench(folder, request.getfixturevalue("moto_bucket"), request.getfixturevalue("queue"))
+
+
+BENCHES = {"folder": folder_bench, "s3": s3_bench, "sqs": sqs_bench}
+
+
+@pytest.fixture
+def queue(moto_bucket: Bucket) -> Iterator[Queue]:
+    with queue_for(moto_bucket) as queue:
+        yield queue
 
 
 def test_every_source_has_a_bench() -> None:

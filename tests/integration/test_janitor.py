@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from daemon.db import Readers, Writer
 from daemon.disposal import Janitor
+from daemon.errors import DocumentError, Kind, Stopped
 from daemon.globs import Filter
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Conversion, Disposal, Job
+from daemon.sources.base import Source
 from daemon.sources.folder import FolderSource
 from daemon.sources.version import file_version
 from tests.harness import until
@@ -111,7 +113,7 @@ def test_one_that_cannot_succeed_stays_due_and_is_shown(bench: Bench) -> None:
 def test_nothing_is_disposed_of_while_it_is_held(bench: Bench) -> None:
     job = bench.completed("a.txt")
     janitor = Janitor({"inbox": bench.source}, bench.jobs, Quiet())
-    with janitor.held():
+    with janitor.held([1]):
         janitor.add(job, DELETE)
         thread = threading.Thread(target=janitor.run)
         thread.start()
@@ -121,3 +123,62 @@ def test_nothing_is_disposed_of_while_it_is_held(bench: Bench) -> None:
     janitor.stop()
     thread.join(30)
     assert os.listdir(bench.inbox) == ["a.txt"]
+
+
+class Stubborn:
+    """A source whose disposals end when the test says so, with the error that it says."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.entered, self.let_go = threading.Event(), threading.Event()
+        self.error = error
+
+    def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
+        self.entered.set()
+        assert self.let_go.wait(60)
+        if self.error is not None:
+            raise self.error
+        return None
+
+    def recheck(self, source: bytes) -> None: ...
+
+
+def test_a_watch_whose_server_does_not_answer_holds_up_no_other(bench: Bench) -> None:
+    stuck = bench.completed("stuck.txt")
+    bench.jobs.register("other", "/in", "/out")
+    silent = Stubborn()
+    janitor = Janitor({"inbox": cast(Source, silent), "other": bench.source}, bench.jobs, Quiet())
+    janitor.add(stuck, DELETE)
+    threads = [threading.Thread(target=janitor.run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert silent.entered.wait(30)
+        job = bench.completed("a.txt")
+        janitor.add(replace(job, watch="other"), DELETE)
+        until(lambda: os.listdir(bench.inbox) == ["stuck.txt"], "the other watch's document is deleted", 30)
+        with janitor.held([job.id]):  # a retry of another job is not held up either
+            pass
+    finally:
+        silent.let_go.set()
+        janitor.stop()
+        for thread in threads:
+            thread.join(30)
+
+
+@pytest.mark.parametrize(
+    "error", [DocumentError(Kind.UNREADABLE, "it is archived"), KeyError("LastModified"), Stopped("")]
+)
+def test_no_error_of_one_document_ends_the_janitor(bench: Bench, error: Exception) -> None:
+    job = bench.completed("a.txt")
+    source = Stubborn(error)
+    notes: list[str | None] = []
+    source.let_go.set()
+    janitor = Janitor({"inbox": cast(Source, source)}, bench.jobs, Quiet(), lambda watch, text: notes.append(text))
+    janitor.add(job, DELETE)
+    thread = threading.Thread(target=janitor.run)
+    thread.start()
+    until(lambda: notes, "the operator is told", 30)
+    assert thread.is_alive()
+    janitor.stop()
+    thread.join(30)
+    assert len(bench.jobs.due_disposals()) == 1

@@ -343,9 +343,7 @@ def test_bytes_that_are_no_utf_8_never_become_a_key(both: Both) -> None:
     body = reply(aws("in/a"), aws("in/KEY"), rest=WHOLE).encode().replace(b"KEY", b"\xff\xfe")
     with pytest.raises(TransientError):
         both.page(body)
-    taken = listing._objects(body)
-    assert taken is not None
-    assert taken[0] == ([("in/a", DIGEST, 7)], 1)
+    assert not is_fast(body)
 
 
 # ---------------------------------------------------------------- anything
