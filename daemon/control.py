@@ -164,7 +164,8 @@ def _peer_uid(client: socket.socket) -> int:
 
 def _send_request(client: socket.socket, line: bytes, descriptors: Sequence[int]) -> None:
     sent = socket.send_fds(client, [line], list(descriptors)) if descriptors else 0
-    client.sendall(line[sent:])
+    if sent < len(line):  # sending nothing is an error where the answer is there already and the server gone
+        client.sendall(line[sent:])
 
 
 def _read_request(client: socket.socket, descriptors: list[int]) -> bytes:

@@ -250,6 +250,8 @@ class Keeper:
                 return
             self._failures.append(reason)
             self._state.notify_all()
+            if child is None:
+                self._nudge()  # there may be no child whose news would lead to the next attempt
         self._on_event("converter did not start", {"reason": reason})
 
     def _died_idle(self, child: ChildProcess) -> None:

@@ -56,6 +56,13 @@ def outbox(db: Connection) -> dict[str, dict[str, Any]]:
     return found
 
 
+def newest_by_watch(db: Connection) -> dict[str, float]:
+    """When the newest job of each watch that has any was discovered."""
+    sql = """SELECT name, (SELECT discovered_at FROM jobs WHERE watch = watches.id ORDER BY id DESC LIMIT 1)
+             FROM watches"""
+    return {name: since for name, since in db.execute(sql) if since is not None}
+
+
 def watches(db: Connection) -> list[tuple[str, str, str]]:
     """Name, source and sink of every watch ever seen, in the order of their first appearance."""
     rows = db.execute("SELECT name, source, sink FROM watches")

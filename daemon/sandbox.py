@@ -68,6 +68,12 @@ def enter(read_paths: Iterable[str], memory_bytes: int) -> SandboxFacts:
     return SandboxFacts(landlock_abi, seccomp.install(libc, files_governed=landlock_abi > 0))
 
 
+def landlock_version() -> int:
+    """The version of Landlock that this kernel speaks, 0 for none."""
+    version = ctypes.CDLL(None, use_errno=True).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ASK_VERSION)
+    return max(0, int(version))
+
+
 def _limit(memory_bytes: int) -> None:
     for limit, value in {
         resource.RLIMIT_AS: memory_bytes,
@@ -98,7 +104,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
 
 def _restrict_files(libc: ctypes.CDLL, read_paths: Iterable[str]) -> int:
     """Landlock; returns the version of it that is in force, 0 for none."""
-    abi = int(libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ASK_VERSION))
+    abi = landlock_version()
     if abi < 1:
         return 0
     rights = (1 << max(bits for since, bits in FS_RIGHTS_BY_ABI.items() if since <= abi)) - 1

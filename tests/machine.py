@@ -78,11 +78,17 @@ def tree() -> Path:
             unfinished = Path(f"{TREE}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", str(debian_release())]
-            made = subprocess.run(
-                [*command, str(unfinished)], capture_output=True, text=True, timeout=BOOTSTRAP_SECONDS
-            )
-            if made.returncode != 0:
-                raise RuntimeError(f"debootstrap: {(made.stdout + made.stderr)[-500:]}")
+            try:
+                subprocess.run(
+                    [*command, str(unfinished)],
+                    check=True,
+                    timeout=BOOTSTRAP_SECONDS,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                )
+            except subprocess.SubprocessError as error:
+                said = (getattr(error, "stdout", None) or b"").decode(errors="replace")
+                raise RuntimeError(f"{error}: {said[-500:]}") from error
             unfinished.rename(TREE)
     return TREE
 

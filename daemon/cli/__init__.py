@@ -24,6 +24,7 @@ COMMANDS = (
     "submit",
     "batch",
     "plan",
+    "doctor",
     "prune",
     "install",
 )

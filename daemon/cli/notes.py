@@ -12,8 +12,11 @@ from daemon.db import Connection
 UNKNOWN = {"address": None, "error": None, "failures": 0, "again_in_seconds": None}
 
 
-def notify(db: Connection, live: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Each target, for the JSON form; without a daemon nobody knows how the last attempt went."""
+def notify(db: Connection, live: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The key `notify` of the JSON form, with each target; nothing where nobody is told.
+
+    Without a daemon nobody knows how the last attempt went.
+    """
     conditions = (live or {}).get("notify", {})
     found = {}
     for name, target in queries.outbox(db).items():
@@ -24,12 +27,12 @@ def notify(db: Connection, live: Mapping[str, Any] | None) -> dict[str, dict[str
             "oldest_seconds": None if since is None else round(max(0.0, time.time() - since), 3),
             "dropped": target["dropped"],
         }
-    return found
+    return {"notify": found} if found else {}
 
 
-def troubles(targets: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def troubles(status: Mapping[str, Any]) -> Iterator[str]:
     """A line for each target that something is wrong with."""
-    for name, target in targets.items():
+    for name, target in status.get("notify", {}).items():
         parts = [part for part in (_failing(target), _dropped(target)) if part]
         if parts:
             whom = f"{name} {target['address']}" if target["address"] else name

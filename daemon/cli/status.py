@@ -54,7 +54,7 @@ def assemble(place: Place, db: Connection, live: dict[str, Any] | None) -> dict[
         ],
         "oldest_pending_seconds": None if oldest is None else round(max(0.0, time.time() - oldest), 3),
         "documents_per_second": live["documents_per_second"] if live else 0.0,
-        "notify": notes.notify(db, live),
+        **notes.notify(db, live),
     }
 
 
@@ -102,7 +102,7 @@ def _print(status: dict[str, Any]) -> None:
     click.echo("  ".join(f"{state} {number}" for state, number in status["jobs"].items()))
     if status["oldest_pending_seconds"] is not None:
         click.echo(f"the oldest pending job has waited {status['oldest_pending_seconds']:.0f} s")
-    for line in notes.troubles(status["notify"]):
+    for line in notes.troubles(status):
         click.echo(line)
     for watch in status["watches"]:
         click.echo(f"\n{watch['name']}: {watch['state']}   {watch['source']} → {watch['sink']}")

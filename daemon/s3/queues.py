@@ -45,6 +45,13 @@ class MessageQueue:
         self._url = ""
         self._address(reading=True)
 
+    def attributes(self) -> dict[str, str]:
+        """What the server says of the queue, by SQS's own names."""
+        with self._asking("looking at", "sqs:GetQueueAttributes"):
+            client, url = self._client(reading=True), self._address(reading=True)
+            reply = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        return dict(reply.get("Attributes", {}))
+
     def receive(self, most: int, wait_seconds: int, hidden_seconds: int) -> list[Message]:
         """Up to `most` messages, hidden from others for so long; waits for the first one."""
         with self._asking("receiving from", "sqs:ReceiveMessage"):

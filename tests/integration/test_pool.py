@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from daemon import keeper
 from daemon.converters import talk
 from daemon.converters.base import Options
 from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped
@@ -470,3 +471,20 @@ def test_no_child_survives_a_kill_of_its_parent() -> None:
         assert len(pids) == 2 and all(alive(pid) for pid in pids)
         parent.kill()
     until(lambda: not any(alive(pid) for pid in pids), "the children die with their parent")
+
+
+def test_processes_that_cannot_be_started_are_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the user may have no more of them: there is no child then whose end would wake anybody."""
+
+    def refuse(settings: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(keeper, "ChildProcess", refuse)
+    pool = Pool()
+    pool.start()
+    try:
+        with pytest.raises(EnvironmentProblem, match="Resource temporarily unavailable"):
+            pool.run("words")
+    finally:
+        pool.close()
+    assert len(pool.events) >= keeper.START_ATTEMPTS

@@ -28,6 +28,7 @@ LAYERS = (
     {"live", "reload"},
     {"supervisor"},
     {"app"},
+    {"checks"},
     {"cli"},
     {"__main__"},
 )

@@ -133,6 +133,12 @@ def test_open_files_come_with_a_question(path: str, tmp_path: Path, number: int)
     none_left(tmp_path)
 
 
+def test_an_answer_that_comes_at_once_is_an_answer(path: str, tmp_path: Path) -> None:
+    with files(tmp_path, 3) as fds:
+        for _ in range(200):
+            assert ask(path, "sizes", descriptors=fds)["sizes"] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("command", ["fail", "echo", "dance"])
 def test_files_of_a_refused_question_are_closed(path: str, tmp_path: Path, command: str) -> None:
     with files(tmp_path, 3) as fds, pytest.raises(UsageError):

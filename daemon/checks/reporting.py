@@ -1,0 +1,87 @@
+"""Who is told of what happens: the address of the metrics, the hook and the webhook."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from daemon.checks.base import Check, Finding, Group, Stopping, ok, problem, warning
+from daemon.checks.remedies import quoted
+from daemon.config import Config
+from daemon.settings import Notify
+
+CONNECT_SECONDS = 5.0
+PORTS = {"http": 80, "https": 443}
+
+
+def wanted(config: Config) -> bool:
+    """Whether anybody is."""
+    return config.metrics.listen is not None or config.notify != Notify()
+
+
+def group(config: Config, *, daemon_runs: bool) -> Group:
+    """The checks of `[metrics]` and `[notify]`."""
+    return Group("metrics and notify", _check(config, daemon_runs))
+
+
+def _check(config: Config, daemon_runs: bool) -> Check:
+    def check(stopping: Stopping) -> Iterator[Finding]:
+        if config.metrics.listen is not None and not daemon_runs:
+            yield _address(*config.metrics.listen)
+        if config.notify.command:
+            yield _program(config.notify.command[0])
+        if config.notify.secret_file:
+            yield _secret(config.notify.secret_file)
+        if config.notify.webhook:
+            yield _receiver(config.notify.webhook)
+
+    return check
+
+
+def _address(host: str, port: int) -> Finding:
+    """Whether it can be listened at; nothing is answered there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((host, port))
+        except OSError as error:
+            what = f"metrics: {host}:{port} cannot be listened at: {error.strerror}"
+            return problem(what, f"Give metrics.listen another port, or end who has it: ss -ltnp sport = :{port}")
+    return ok(f"metrics: {host}:{port} is free")
+
+
+def _program(program: str) -> Finding:
+    if shutil.which(program) is None:
+        what = f"notify.command: there is no program {program} to be run"
+        return problem(what, f"chmod +x {quoted(program)}, or mend the path; without a slash it is looked for in PATH")
+    return ok(f"notify.command: {program} can be run")
+
+
+def _secret(path: str) -> Finding:
+    try:
+        with open(path, "rb") as file:
+            empty, mode = not file.read(1), os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        return problem(f"notify.secret_file cannot be read: {error.strerror}", f"ls -l {quoted(path)}")
+    if empty:
+        return problem("notify.secret_file is empty", f"head -c 32 /dev/urandom | base64 > {quoted(path)}")
+    if mode & stat.S_IROTH:
+        return warning("notify.secret_file can be read by everybody", f"chmod o-r {quoted(path)}")
+    return ok("notify.secret_file can be read")
+
+
+def _receiver(url: str) -> Finding:
+    """Only connected to: an event that is none would be somebody's alarm. Its path may be a secret."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme.lower()]
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        what = f"notify.webhook: {host}:{port} cannot be reached: {error.strerror or error}"
+        return warning(what, "Check name, network and receiver; events are kept until it answers")
+    return ok(f"notify.webhook: {host}:{port} can be reached")

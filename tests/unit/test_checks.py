@@ -1,0 +1,480 @@
+"""The checks of `doctor` that need no server and no converter, with real folders and file systems."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon import __version__
+from daemon import config as configuration
+from daemon.checks import canary, folders, inotify, machine, reporting, running, state, subject, tree, watches
+from daemon.checks.base import Check, Finding, Group, Level, Stopping, ok, warning
+from daemon.checks.remedies import remedy_for, user
+from daemon.db import open_for_writing
+from daemon.errors import EnvironmentProblem
+from daemon.settings import Limits, Notify, Watch
+from daemon.sinks.folder import CANARY_PREFIX
+from daemon.statedir import StateDir
+from daemon.words import Disposal
+
+LIMITS = Limits(1 << 20, 1 << 20, 1 << 20, 60.0, 1 << 30)
+CONFIG = 'state_dir = "state"\n[[watch]]\nname = "inbox"\nsource = "inbox"\nsink = "outbox"\n'
+BOUND = os.geteuid() != 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a tmpfs with the given options."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        path = tmp_path / f"disk{len(mounted)}"
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+        if BOUND or subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("needs the right to mount")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """For this thread and those it starts, permissions bind, whoever runs the tests."""
+    if not BOUND:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if not BOUND:
+            os.seteuid(0)
+
+
+def by_level(found: list[Finding]) -> dict[Level, list[Finding]]:
+    return {level: [finding for finding in found if finding.level is level] for level in Level}
+
+
+def only_problem(found: list[Finding]) -> Finding:
+    problems = by_level(found)[Level.PROBLEM]
+    assert len(problems) == 1, found
+    assert problems[0].remedy
+    return problems[0]
+
+
+# -- canaries ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_canary_leaves_nothing_and_tells_what_works(tmp_path: Path) -> None:
+    abilities = canary.try_out(os.fsencode(tmp_path))
+    assert abilities.locks and abs(abilities.skew_seconds) < 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "flock", "rename", "unlink"])
+def test_a_canary_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    real = os.unlink
+    if step == "flock":
+        monkeypatch.setattr("fcntl.flock", fail)
+    elif step == "unlink":
+        calls = iter([fail])
+
+        def unlink(name: bytes, *, dir_fd: int) -> None:
+            next(calls, real)(name, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "unlink", unlink)
+    else:
+        monkeypatch.setattr(os, step, fail)
+    with pytest.raises(KeyboardInterrupt):
+        canary.try_out(os.fsencode(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_kill_has_left_is_taken_away_later(tmp_path: Path) -> None:
+    old, young = tmp_path / (os.fsdecode(CANARY_PREFIX) + "old"), tmp_path / (os.fsdecode(CANARY_PREFIX) + "young")
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1, 1))
+    canary.try_out(os.fsencode(tmp_path))
+    assert os.listdir(tmp_path) == [young.name]
+
+
+def test_a_canary_that_a_starting_daemon_swept_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = os.rename, []
+
+    def rename(source: bytes, target: bytes, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        calls.append(source)
+        if len(calls) == 1:
+            os.unlink(source, dir_fd=src_dir_fd)
+        real(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", rename)
+    canary.try_out(os.fsencode(tmp_path))
+    assert len(calls) == 2 and os.listdir(tmp_path) == []
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def folder(path: Path, *, daemon_runs: bool = False) -> folders.Folder:
+    return folders.Folder("sink", str(path), daemon_runs=daemon_runs)
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path, unprivileged: None) -> None:
+    """Those of pytest are the user's alone."""
+    found = only_problem(list(folder(tmp_path).written("results")))
+    assert "Permission denied" in found.what and f"chown {user()}" in found.remedy
+
+
+def test_a_read_only_disk(small_disk: Callable[[str], Path]) -> None:
+    found = only_problem(list(folder(small_disk("size=1m,ro")).written("results")))
+    assert "Read-only file system" in found.what and "remount,rw" in found.remedy
+
+
+def test_a_full_disk(small_disk: Callable[[str], Path]) -> None:
+    disk = small_disk("size=32k")
+    found = only_problem(list(folder(disk).written("results")))
+    assert "No space left on device" in found.what and "df -h" in found.remedy
+    assert os.listdir(disk) == []
+
+
+def test_a_disk_with_little_room(small_disk: Callable[[str], Path]) -> None:
+    disk = small_disk("size=1m,nr_inodes=50")
+    found = list(folder(disk).room(1 << 30, "a result"))
+    assert [finding.level for finding in found] == [Level.PROBLEM, Level.PROBLEM]
+    assert "1GiB" in found[0].what and "inodes" in found[1].what
+    assert list(folder(small_disk("size=64m")).room(1 << 20, "a result")) == []
+
+
+def test_a_folder_that_is_to_be_made_is_tried_out_beside(tmp_path: Path) -> None:
+    (found,) = folder(tmp_path / "outbox").missing()
+    assert found.level is Level.OK and os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_a_daemon_has_lost_is_not_made(tmp_path: Path) -> None:
+    found = only_problem(list(folder(tmp_path / "outbox", daemon_runs=True).missing()))
+    assert "is gone" in found.what and os.listdir(tmp_path) == []
+
+
+def test_a_folder_without_a_parent_and_a_file_in_its_place(tmp_path: Path) -> None:
+    assert "mkdir -p" in only_problem(list(folder(tmp_path / "a" / "b").missing())).remedy
+    (tmp_path / "file").touch()
+    assert "is no folder" in only_problem(list(folder(tmp_path / "file").missing())).what
+
+
+def test_a_server_s_clock_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "try_out", lambda _: canary.Abilities(True, True, -120.0))
+    found = list(folder(tmp_path).written("results"))
+    assert found[1].level is Level.WARNING and "-120 s" in found[1].what
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(errno.EACCES, "chown"), (errno.EROFS, "remount"), (errno.ENOSPC, "df"), (errno.ENOENT, "mkdir"),
+     (errno.ESTALE, "umount"), (errno.EIO, "dmesg")],
+)  # fmt: skip
+def test_every_error_of_the_system_has_a_remedy(number: int, word: str) -> None:
+    assert word in remedy_for(OSError(number, os.strerror(number)), "/some where")
+    assert "'/some where'" in remedy_for(OSError(number, os.strerror(number)), "/some where")
+
+
+# -- sources -----------------------------------------------------------------------------------------------------------
+
+
+def look(path: Path) -> tree.Tree:
+    return tree.look_through(str(path), lambda: False)
+
+
+def test_a_tree_is_counted_and_what_is_in_the_way_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a" / ".b").mkdir(parents=True)
+    (tmp_path / "a" / "x.pdf").touch()
+    (tmp_path / "a" / "link").symlink_to(tmp_path)
+    found = look(tmp_path)
+    assert (found.folders, found.whole, found.asked) == (3, True, True)
+    assert found.link == str(tmp_path / "a" / "link")
+    assert not found.closed_folder and not found.closed_file and not found.fixed_folder
+
+
+def test_a_tree_is_looked_through_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(10):
+        (tmp_path / str(number)).mkdir()
+    monkeypatch.setattr(tree, "MOST_ENTRIES", 5)
+    assert not look(tmp_path).whole
+    assert not tree.look_through(str(tmp_path), lambda: True).whole
+
+
+def watch(path: Path, **more: Any) -> Watch:
+    return Watch(**{"name": "inbox", "source": str(path / "inbox"), "sink": str(path / "outbox"), **more})
+
+
+def check(watch: Watch, condition: dict[str, str | None] | None = None) -> list[Finding]:
+    group = watches.group(watch, LIMITS, inotify.Tally(), condition)
+    return list(group.check(Stopping()))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    for name in ("inbox", "outbox", "done"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def test_a_watch_that_is_well(places: Path) -> None:
+    assert {finding.level for finding in check(watch(places))} == {Level.OK}
+
+
+def test_a_source_is_written_to_only_if_documents_are_taken_away(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bytes] = []
+    monkeypatch.setattr(
+        folders,
+        "try_out",
+        lambda path: tried.append(path) or canary.Abilities(True, True, 0.0),  # type: ignore[func-returns-value]
+    )
+    check(watch(places))
+    assert tried == [os.fsencode(places / "outbox")]
+    check(watch(places, on_success=Disposal("move", str(places / "done"))))
+    assert {os.fsdecode(path).rpartition("/")[2] for path in tried} == {"outbox", "inbox", "done"}
+
+
+def test_links_to_folders_and_closed_folders_are_told(places: Path) -> None:
+    (places / "inbox" / "link").symlink_to("/")
+    (found,) = by_level(check(watch(places)))[Level.WARNING]
+    assert "noticed late" in found.what and "rm " in found.remedy
+
+
+def test_a_network_file_system_is_polled(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "filesystem_type", lambda _: "nfs4")
+    found = check(watch(places, poll_interval_seconds=10.0))
+    assert any("lies on nfs4: listed every 10s" in finding.what for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [("by `convertd pause inbox` (go on: …)", "convertd resume inbox"), ("the disk is full", "Mend what it names")],
+)
+def test_what_the_daemon_says_of_the_watch(places: Path, error: str, remedy: str) -> None:
+    (found,) = by_level(check(watch(places), {"state": "paused", "error": error}))[Level.WARNING]
+    assert error in found.what and remedy in found.remedy
+
+
+@pytest.mark.parametrize(("limit", "enough"), [(1000, True), (100, False), (90, False)])
+def test_the_limits_of_inotify(tmp_path: Path, limit: int, enough: bool) -> None:
+    (tmp_path / "max_user_watches").write_text(f"{limit}\n")
+    (tmp_path / "max_user_instances").write_text("128\n")
+    tally = inotify.Tally()
+    tally.add(95)
+    (found,) = inotify.check(tally, str(tmp_path))
+    assert found.level is (Level.OK if enough else Level.WARNING)
+    assert enough or f"max_user_watches={2 * limit if limit > 95 else 190}" in found.remedy
+
+
+# -- state_dir, machine, reporting -------------------------------------------------------------------------------------
+
+
+def examine_state(path: Path, live: dict[str, Any] | None = None) -> list[Finding]:
+    return list(state.group(StateDir(str(path)), None, live).check(Stopping()))
+
+
+def live(version: str | None) -> dict[str, Any]:
+    return {"pid": 1, "version": version, "state": "running", "watches": {}}
+
+
+def test_a_job_table_and_its_backups(tmp_path: Path) -> None:
+    open_for_writing(StateDir(str(tmp_path)).database).close()
+    (tmp_path / "convertd.db.v1.bak").write_bytes(b"x")
+    found = examine_state(tmp_path)
+    assert {finding.level for finding in found} == {Level.OK}, found
+    assert any("rm " in finding.what and "v1.bak" in finding.what for finding in found)
+
+
+def test_a_job_table_of_a_newer_convertd(tmp_path: Path) -> None:
+    with closing(open_for_writing(StateDir(str(tmp_path)).database)) as db:
+        db.pragma("user_version", 99)
+    assert "newer convertd" in only_problem(examine_state(tmp_path)).what
+
+
+@pytest.mark.parametrize(
+    ("version", "level"), [(__version__, Level.OK), ("0.0.1", Level.WARNING), (None, Level.PROBLEM)]
+)
+def test_the_daemon_that_runs(tmp_path: Path, version: str | None, level: Level) -> None:
+    assert examine_state(tmp_path, live(version))[0].level is level
+
+
+def test_a_state_dir_on_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "filesystem_type", lambda _: "nfs4")
+    assert "local disk" in only_problem(examine_state(tmp_path)).remedy
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: bool) -> None:
+    monkeypatch.setattr(folders, "try_out", lambda _: canary.Abilities(False, False, 0.0))
+    found = list(folder(tmp_path).written("results", locked=locked))
+    assert found[1].level is (Level.PROBLEM if locked else Level.WARNING) and "locked" not in found[0].what
+
+
+def test_a_clock_that_was_never_set() -> None:
+    assert only_problem(list(machine.clock(86_400.0))).what == "the clock says 1970-01-02"
+    assert next(iter(machine.clock(time.time()))).level is Level.OK
+
+
+def test_a_limit_of_open_files() -> None:
+    assert next(iter(machine.open_files(2, 1024))).level is Level.OK
+    (found,) = machine.open_files(64, 1024)
+    assert found.level is Level.WARNING and "ulimit -n 2304" in found.remedy
+
+
+def test_a_temporary_folder_that_runs_nothing_and_holds_little(small_disk: Callable[[str], Path]) -> None:
+    found = list(machine.temporary(str(small_disk("size=1m,noexec"))))
+    assert ["noexec" in finding.what for finding in found] == [True, False]
+    assert {finding.level for finding in found} == {Level.WARNING}
+
+
+def report(path: Path, more: str, *, daemon_runs: bool = False) -> list[Finding]:
+    (path / "convertd.toml").write_text(more + CONFIG)
+    config = configuration.load(str(path / "convertd.toml"))
+    assert reporting.wanted(config) == bool(more)
+    return list(reporting.group(config, daemon_runs=daemon_runs).check(Stopping()))
+
+
+def test_who_is_told_can_be_told(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        taken = f'metrics.listen = "127.0.0.1:{port}"\n'
+        assert f":{port}" in only_problem(report(tmp_path, taken)).remedy
+        assert report(tmp_path, taken, daemon_runs=True) == []
+        assert report(tmp_path, f'notify.webhook = "http://127.0.0.1:{port}/x"\n')[0].level is Level.OK
+    (found,) = report(tmp_path, f'notify.webhook = "http://127.0.0.1:{port}/token"\n')
+    assert found.level is Level.WARNING and "token" not in found.what
+    assert "no program" in only_problem(report(tmp_path, 'notify.command = ["no-such-program-1"]\n')).what
+    assert report(tmp_path, 'notify.command = ["true"]\n')[0].level is Level.OK
+    assert report(tmp_path, "") == [] and not reporting.wanted(configuration.defaults())
+    assert Notify() == configuration.defaults().notify
+
+
+def test_a_secret_that_everybody_can_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    text = f'[notify]\nwebhook = "http://127.0.0.1:9/"\nsecret_file = "{secret}"\n'
+    text = text + CONFIG.replace("state_dir", "#")
+    (tmp_path / "convertd.toml").write_text(text)
+    config = configuration.load(str(tmp_path / "convertd.toml"))
+    found = []
+    for content, mode in ((None, 0), (b"", 0o600), (b"x", 0o644), (b"x", 0o600)):
+        if content is not None:
+            secret.write_bytes(content)
+            secret.chmod(mode)
+        found.append(next(iter(reporting.group(config, daemon_runs=False).check(Stopping()))).level)
+    assert found == [Level.PROBLEM, Level.PROBLEM, Level.WARNING, Level.OK]
+
+
+# -- what is examined --------------------------------------------------------------------------------------------------
+
+
+def test_all_mistakes_are_problems_with_what_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text("workers = -1\nretry.attempts = 0\n" + CONFIG)
+    (tmp_path / "state").mkdir()
+    found = subject.subject(str(path), None, {})
+    assert found.config is None and found.state == StateDir(str(tmp_path / "state"))
+    assert [finding.what.partition(":")[0] for finding in found.findings] == ["workers", "retry.attempts"]
+    assert all("allowed: a whole number" in finding.remedy for finding in found.findings)
+
+
+def test_what_this_machine_lacks_keeps_nothing_else_from_being_examined(tmp_path: Path) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text('ocr.languages = ["xyz"]\n' + CONFIG)
+    found = subject.subject(str(path), None, {})
+    assert found.config is not None and [finding.level for finding in found.findings] == [Level.PROBLEM]
+
+
+def test_without_a_configuration_only_the_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("daemon.configfile.SYSTEM_FILE", "/nonexistent")
+    found = subject.subject(None, None, {})
+    assert found.state is None and found.findings[0].level is Level.WARNING
+
+
+# -- side by side ------------------------------------------------------------------------------------------------------
+
+
+def group(title: str, check: Check, seconds: float = 30.0) -> Group:
+    return Group(title, check, seconds, "a remedy")
+
+
+def test_groups_run_side_by_side_and_are_told_in_order() -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def meet(stopping: Stopping) -> Iterator[Finding]:
+        both.wait()
+        yield ok("met")
+
+    found = list(running.side_by_side([group("a", meet), group("b", meet)]))
+    assert [(group.title, [finding.what for finding in findings]) for group, findings in found] == [
+        ("a", ["met"]),
+        ("b", ["met"]),
+    ]
+
+
+def test_a_group_that_does_not_answer_holds_up_nobody() -> None:
+    stopped = threading.Event()
+
+    def hang(stopping: Stopping) -> Iterator[Finding]:
+        yield ok("begun")
+        with stopping.interrupting(stopped.set):
+            stopped.wait()
+
+    found = dict(running.side_by_side([group("a", hang, 0.05), group("b", lambda _: iter([ok("well")]))]))
+    by_title = {group.title: findings for group, findings in found.items()}
+    assert [finding.level for finding in by_title["a"]] == [Level.OK, Level.PROBLEM]
+    assert by_title["a"][1].remedy == "a remedy" and by_title["b"] == [ok("well")]
+    assert stopped.is_set()
+
+
+def test_what_is_under_way_ends_and_is_waited_for_when_nobody_wants_to_know() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(stopping: Stopping) -> Iterator[Finding]:
+        interrupted = threading.Event()
+        with stopping.interrupting(interrupted.set):
+            begun.set()
+            interrupted.wait()
+        ended.set()
+        yield ok("too late")
+
+    runs = running.side_by_side([group("a", lambda _: iter([ok("well")])), group("b", work)])
+    next(iter(runs))
+    assert begun.wait(30)
+    with closing(runs):  # type: ignore[type-var]
+        pass
+    assert ended.is_set()
+
+
+def raised(error: Exception, stopping: Stopping) -> Iterator[Finding]:
+    yield warning("before", "x")
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [(EnvironmentProblem("sick", "a hint"), "sick"), (ZeroDivisionError("oh"), "the check failed")],
+)
+def test_a_check_that_raises_is_a_problem(error: Exception, what: str) -> None:
+    ((_, findings),) = running.side_by_side([group("a", partial(raised, error))])
+    assert [finding.level for finding in findings] == [Level.WARNING, Level.PROBLEM]
+    assert what in findings[1].what and findings[1].remedy
