@@ -160,7 +160,7 @@ class Daemon:
     def jobs(self, *options: str) -> list[dict[str, Any]]:
         """`convertd jobs --json`."""
         result = self.command("jobs", "--json", "--limit", "100000", *options)
-        return [json.loads(line) for line in result.stdout.splitlines()]
+        return [json.loads(line) for line in result.stdout.split("\n") if line]
 
     def drop(self, name: str, content: bytes) -> Path:
         """A document that appears in the inbox by a rename."""

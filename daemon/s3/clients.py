@@ -11,6 +11,7 @@ from daemon.settings import S3
 
 TRIES = 4
 SPARE_CONNECTIONS = 8
+SHARED_COMPONENTS = ("data_loader", "endpoint_resolver")
 
 
 class Clients:
@@ -25,6 +26,7 @@ class Clients:
         self._sockets = Sockets()
         self._lock = threading.Lock()
         self._clients: dict[tuple[S3, str, bool], Any] = {}
+        self._shared: dict[str, Any] = {}
         self._making: dict[tuple[S3, str, bool], threading.Lock] = {}
 
     def s3(self, settings: S3, *, reading: bool) -> Any:
@@ -58,20 +60,27 @@ class Clients:
             client = self._clients.get(key)
             if client is None:
                 with translated("the way to the buckets cannot be set up"):
-                    client = _make(settings, service, self._threads + SPARE_CONNECTIONS)
+                    client = _make(settings, service, self._threads + SPARE_CONNECTIONS, self._shared)
                 if reading:
                     self._sockets.follow(client)
                 self._clients[key] = client
         return client
 
 
-def _make(settings: S3, service: str, connections: int) -> Any:
+def _make(settings: S3, service: str, connections: int, shared: dict[str, Any]) -> Any:
     import boto3
     import botocore.session
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    session = botocore.session.Session(profile=settings.profile)
+    profile = settings.profile
+    if settings.credentials_file is not None:
+        profile = profile or "default"  # one that is asked for by name goes before keys in the environment
+    session = botocore.session.Session(profile=profile)
+    # What boto3 knows of the services is read once, and held once: it takes more memory than all else of a client.
+    for component in SHARED_COMPONENTS:
+        shared.setdefault(component, session.get_component(component))
+        session.register_component(component, shared[component])
     if settings.credentials_file is not None:
         session.set_config_variable("credentials_file", settings.credentials_file)
     endpoint_url = settings.queue_endpoint_url if service == "sqs" else settings.endpoint_url

@@ -91,7 +91,6 @@ class Box(Daemon):
         assert self.below("out/") == expected
         assert integrity(self) == "ok"
         assert not list((self.state / "spool").iterdir())
-        no_orphans()
 
     def counted(self) -> Counter[str]:
         """How many completed jobs each document has; no job is anything else but, at most, vanished: a listing may
@@ -169,6 +168,7 @@ def test_dies_at_each_step_of_a_publish_and_of_a_disposal(tmp_path: Path, bucket
         bucket.put(f"{root}out/a.txt.error.json", b"{}")  # as if an earlier version had failed
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         list(pool.map(lambda case: dies(*case), boxes))
+    no_orphans()
 
 
 def dies(action: str, at: str, box: Box) -> None:
