@@ -31,7 +31,7 @@ def strong(key: str, content: bytes) -> str:
 class OddServer:
     """One bucket. What it does otherwise than others is set on it: `etag` of an object (and `listed_etag` where the
     listing says another), `matches(condition, etag)`, `refuse(method, key)` for an error in place of an answer, and
-    whether it sends `ranges`. `asked` counts the requests by method ("LIST" too), `conditions` holds those of writes."""
+    whether it sends `ranges`. `asked` counts requests by method, "LIST" too; `conditions` are those of writes."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -17,7 +17,7 @@ from daemon.model import Candidate, Disposal, Job, State
 from daemon.s3.objects import Bucket, server_age_seconds
 from daemon.s3.problems import CredentialsProblem, forbids
 from daemon.s3.queues import MessageQueue
-from daemon.sources.base import Fetched, Ledger, Surroundings, Watcher
+from daemon.sources.base import Fetched, Ledger, PassOver, Surroundings, Watcher
 from daemon.sources.s3 import S3Source
 from daemon.sources.sqs_held import Held
 from daemon.sources.sqs_keeper import settle_rest
@@ -140,6 +140,10 @@ class SqsSource:
 
     def explain(self, source: bytes) -> Iterator[str]:
         return self._documents.explain(source)
+
+    def survey(self, pass_over: PassOver) -> Iterator[list[Candidate]]:
+        """Nothing: a queue cannot be looked into, and what lies in the bucket need not be told of by it."""
+        return iter(())
 
     # -- the source as a whole ---------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from daemon.s3.queues import MessageQueue
 from daemon.settings import S3, Watch
 from daemon.sinks.base import Sink
 from daemon.sources import sqs_keeper, sqs_receiving
-from daemon.sources.base import Surroundings
+from daemon.sources.base import Documents, Surroundings
 from daemon.sources.sqs import SqsSource, longest_wait
 from tests.harness import until
 from tests.servers import Bucket, Queue, S3Server, created_event, queue_for, s3_settings
@@ -91,7 +91,7 @@ class Rig:
         self.lines = Lines()
         self.health = Health(WATCH, lambda size: source.probe(), self.dispatcher, cast(Log, self.lines))
         self.stop = threading.Event()
-        route = Route(Watch(WATCH, "sqs://q", "/out"), source, cast(Sink, None))
+        route = Route(Watch(WATCH, "sqs://q", "/out"), source, cast(Sink, None), cast(Documents, None))
         self.discovery = Counting(route, self.jobs, self.dispatcher, self.health, self.stop, slots)
         self.errors: list[BaseException] = []
         self.thread = threading.Thread(target=self._run)
