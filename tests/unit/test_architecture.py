@@ -34,8 +34,8 @@ LAYERS = (
 )
 HEAVY = {"msgspec", "structlog", "rich", "boto3", "watchfiles", "liteparse", "xberg", "undoc", "html_to_markdown"}
 HEAVY |= {"prometheus_client"}
-QUICK = {"cli", "configfile", "control", "db", "errors", "faults", "meters", "queries", "schema", "statedir", "switches"}
-QUICK |= {"words"}
+QUICK = {"cli", "configfile", "control", "db", "errors", "faults", "meters", "queries", "schema", "statedir"}
+QUICK |= {"switches", "words"}
 
 
 def modules() -> list[Path]:
