@@ -134,7 +134,8 @@ class Machine:
 def booted() -> Iterator[Machine]:
     """A machine that is up, and gone afterwards. Raises RuntimeError where it does not come up."""
     name = f"convertd-test-{os.getpid()}"
-    with tempfile.TemporaryDirectory(prefix=name) as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+    with tempfile.TemporaryDirectory(prefix=name) as folder:
+        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         told.bind(f"{folder}/notify")
         log = Path(folder, "console")
         (work := Path(folder, "work")).mkdir()
@@ -149,7 +150,8 @@ def booted() -> Iterator[Machine]:
             )
         leader = None
         try:
-            leader = _ready(told, process, log)
+            with told:  # and no longer: what nobody reads would fill it, and whoever writes would wait
+                leader = _ready(told, process, log)
             yield Machine(leader)
         finally:
             _end(process, leader)

@@ -22,11 +22,15 @@ LEAST_BYTES = 16 << 20
 
 
 class Folder:
-    """A folder of the configuration. `role` names it in findings, `daemon_runs` tells whether a daemon uses it now."""
+    """A folder of the configuration. `role` names it in findings, `daemon_runs` tells whether a daemon uses it now.
 
-    def __init__(self, role: str, path: str, *, daemon_runs: bool) -> None:
+    `with_parents` says that the daemon makes missing parents too.
+    """
+
+    def __init__(self, role: str, path: str, *, daemon_runs: bool, with_parents: bool = False) -> None:
         self.path = path
         self._daemon_runs = daemon_runs
+        self._with_parents = with_parents
         self.name = f"{role} {display(os.fsencode(path))}"
 
     def missing(self) -> Iterator[Finding]:
@@ -95,6 +99,8 @@ class Folder:
     def _would_be_made(self) -> Finding:
         """The daemon makes at its start what is missing beside an existing parent. Tried with another name."""
         parent = os.path.dirname(self.path)
+        while self._with_parents and not os.path.lexists(parent):
+            parent = os.path.dirname(parent)
         trial = os.path.join(os.fsencode(parent), CANARY_PREFIX + secrets.token_hex(8).encode())
         try:
             os.mkdir(trial, 0o700)

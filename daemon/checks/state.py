@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import pwd
+import stat
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,14 +31,15 @@ def group(state: StateDir, config: Config | None, live: dict[str, Any] | None) -
 def _check(state: StateDir, config: Config | None, live: dict[str, Any] | None) -> Check:
     def check(stopping: Stopping) -> Iterator[Finding]:
         yield from _daemon(live)
-        folder = Folder("state_dir", state.path, daemon_runs=live is not None)
+        folder = Folder("state_dir", state.path, daemon_runs=live is not None, with_parents=True)
         if missing := list(folder.missing()):
             yield from missing
             return
         yield from _owner(state)
         yield from folder.written("the job table", locked=True)
         yield from _disk(folder)
-        yield from folder.room(_needed(config), "the job table, and the spool with an object as large as it may get,")
+        yield from folder.room(TABLE_BYTES, "the job table")
+        yield from _spool(state, config)
         if os.path.exists(state.database):
             yield from _table(state)
 
@@ -58,8 +60,12 @@ def _daemon(live: dict[str, Any] | None) -> Iterator[Finding]:
 
 
 def _owner(state: StateDir) -> Iterator[Finding]:
-    """Root may do what the daemon may not, so root's looking proves little."""
-    owner = os.stat(state.path).st_uid
+    """Root may do what the daemon may not, so that what root finds out proves little."""
+    status = os.stat(state.path)
+    owner = status.st_uid
+    if status.st_mode & 0o077:
+        what = f"others may look into state_dir (mode {stat.S_IMODE(status.st_mode):o}): it holds names of documents"
+        yield warning(what, f"chmod 700 {quoted(state.path)}")
     if os.geteuid() == 0 and owner != 0:
         try:
             name = pwd.getpwuid(owner).pw_name
@@ -76,13 +82,14 @@ def _disk(folder: Folder) -> Iterator[Finding]:
         yield level(what, "Give state_dir a folder on a local disk; sources and sinks may stay where they are")
 
 
-def _needed(config: Config | None) -> int:
-    """For the job table, and for what is fetched from buckets and too large for memory."""
-    if config is None:
-        return TABLE_BYTES
-    remote = any(not os.path.isabs(watch.source) for watch in config.watches)
-    spools = remote and config.limits.file_size_bytes > config.limits.spool_above_bytes
-    return TABLE_BYTES + (config.limits.file_size_bytes if spools else 0)
+def _spool(state: StateDir, config: Config | None) -> Iterator[Finding]:
+    """What is fetched from buckets and too large for memory lies there meanwhile."""
+    remote = config is not None and any(not os.path.isabs(watch.source) for watch in config.watches)
+    if config is None or not remote or config.limits.file_size_bytes <= config.limits.spool_above_bytes:
+        return
+    path = state.spool if os.path.isdir(state.spool) else state.path
+    spool = Folder("spool", path, daemon_runs=False)
+    yield from spool.room(config.limits.file_size_bytes, "an object as large as limits.file_size")
 
 
 def _table(state: StateDir) -> Iterator[Finding]:

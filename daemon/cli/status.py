@@ -17,10 +17,17 @@ from daemon.words import display
 
 @click.command("status")
 @place_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(config_path: str | None, state_dir: str | None, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch, one a line.")
+@click.option("--watch", "follow", is_flag=True, help="Go on showing it, with progress and what is at work, to Ctrl-C.")
+def command(config_path: str | None, state_dir: str | None, as_json: bool, follow: bool) -> None:
     """Show the daemon, its watches, the counts of jobs, the oldest one waiting and the rate."""
-    status = gather(locate(config_path, state_dir))
+    place = locate(config_path, state_dir)
+    if follow:
+        from daemon.cli import live  # nobody else should pay for what draws
+
+        live.follow(place, as_json=as_json)
+        return
+    status = gather(place)
     if as_json:
         print_json(status, indent=2)
     else:

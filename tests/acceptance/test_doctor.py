@@ -41,7 +41,8 @@ endpoint_url = "{url}"
 def place(tmp_path: Path) -> Iterator[Path]:
     """A folder with all that the configuration names; left as it was found."""
     (tmp_path / "convertd.toml").write_text(CONFIG)
-    for name in ("state", "inbox", "outbox"):
+    (tmp_path / "state").mkdir(mode=0o700)
+    for name in ("inbox", "outbox"):
         (tmp_path / name).mkdir()
     (tmp_path / "inbox" / "a.pdf").write_bytes(b"words")
     yield tmp_path

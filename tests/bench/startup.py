@@ -49,7 +49,7 @@ def _compare(what: str, bare: Sequence[str], status: Sequence[str], folder: Path
         _seconds(command, folder)
     pairs = [(_seconds(bare, folder), _seconds(status, folder)) for _ in range(runs)]
     bare_seconds, status_seconds = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = status_seconds / bare_seconds
+    ratio: float = status_seconds / bare_seconds
     print(f"{what}: {status_seconds * 1e3:.0f} ms, python -c pass {bare_seconds * 1e3:.0f} ms: ratio {ratio:.2f}")
     return ratio
 

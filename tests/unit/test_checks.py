@@ -166,6 +166,21 @@ def test_a_folder_that_is_to_be_made_is_tried_out_beside(tmp_path: Path) -> None
     assert found.level is Level.OK and os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_is_made_with_its_parents(tmp_path: Path) -> None:
+    (found,) = folders.Folder("state_dir", str(tmp_path / "a" / "b"), daemon_runs=False, with_parents=True).missing()
+    assert found.level is Level.OK and os.listdir(tmp_path) == []
+
+
+def test_a_spool_is_needed_for_buckets_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr(folders.Folder, "room", lambda self, *_: looked_at.append(self.name) or iter(()))  # type: ignore[func-returns-value]
+    config = configuration.defaults()
+    for source in ("/inbox", "s3://bucket/in/"):
+        watches = (Watch(name="a", source=source, sink="/outbox"),)
+        list(state.group(StateDir(str(tmp_path)), config._replace(watches=watches), None).check(Stopping()))
+    assert [name.partition(" ")[0] for name in looked_at] == ["state_dir", "state_dir", "spool"]
+
+
 def test_a_folder_that_a_daemon_has_lost_is_not_made(tmp_path: Path) -> None:
     found = only_problem(list(folder(tmp_path / "outbox", daemon_runs=True).missing()))
     assert "is gone" in found.what and os.listdir(tmp_path) == []
@@ -287,6 +302,7 @@ def test_the_limits_of_inotify(tmp_path: Path, limit: int, enough: bool) -> None
 
 
 def examine_state(path: Path, live: dict[str, Any] | None = None) -> list[Finding]:
+    path.chmod(0o700)
     return list(state.group(StateDir(str(path)), None, live).check(Stopping()))
 
 
@@ -300,6 +316,13 @@ def test_a_job_table_and_its_backups(tmp_path: Path) -> None:
     found = examine_state(tmp_path)
     assert {finding.level for finding in found} == {Level.OK}, found
     assert any("rm " in finding.what and "v1.bak" in finding.what for finding in found)
+
+
+def test_a_state_dir_that_others_may_look_into(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(mode=0o755)
+    found = list(state.group(StateDir(str(state_dir)), None, None).check(Stopping()))
+    assert "chmod 700" in by_level(found)[Level.WARNING][0].remedy
 
 
 def test_a_job_table_of_a_newer_convertd(tmp_path: Path) -> None:

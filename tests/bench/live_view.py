@@ -1,0 +1,79 @@
+"""What `convertd status --watch` costs: its share of a processor on a terminal, beside an idle and a busy daemon.
+
+python -m tests.bench.live_view [--seconds N] [--documents N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+from pathlib import Path
+
+from tests import documents
+from tests.harness import Daemon, environment, running
+
+CONFIG = 'state_dir = "state"\n[[watch]]\nname = "inbox"\nsource = "inbox"\nsink = "outbox"\n'
+START_SECONDS = 3.0
+"""Until it has loaded what it needs, which does not count."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--documents", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), CONFIG) as daemon:
+        print(f"idle: {measure(daemon, options.seconds):.2f} % of a processor")
+        for number in range(options.documents):
+            daemon.drop(f"{number}.pdf", documents.scanned_pdf(["some words on a page"]))
+        print(f"busy: {measure(daemon, options.seconds):.2f} % of a processor")
+        print(f"{daemon.status()['jobs']['completed']} documents were converted meanwhile")
+
+
+def measure(daemon: Daemon, seconds: float) -> float:
+    """The share of a processor, in percent, that a view takes for so long."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "status", "--watch", *daemon.where],
+        cwd=daemon.folder,
+        env=environment({"TERM": "xterm-256color"}),
+        stdout=theirs,
+    )
+    os.close(theirs)
+    threading.Thread(target=_drain, args=(ours,), daemon=True).start()
+    pause = threading.Event()
+    pause.wait(START_SECONDS)
+    before = _seconds_of(process.pid)
+    pause.wait(seconds)
+    share = 100 * (_seconds_of(process.pid) - before) / seconds
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    return share
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 1 << 16):
+            pass
+    except OSError:  # the view has ended
+        os.close(fd)
+
+
+def _seconds_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()
