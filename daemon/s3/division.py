@@ -19,6 +19,7 @@ FAST_BYTES_PER_SECOND = 100e6
 FIRST_LOOK_SECONDS = 0.003
 STEP_SECONDS = 0.002
 LOOK_SECONDS = 0.01
+LATE = 2.0
 PART_SECONDS = 0.25
 SMALLEST_PART_BYTES = 2 << 20
 LARGEST_FIRST_PART_BYTES = 16 << 20
@@ -83,10 +84,13 @@ class Division:
             return 0
         while self._readers < self._most:
             before, since = self._came_bytes(), time.monotonic()
-            if self._over.wait(LOOK_SECONDS if before else STEP_SECONDS):
+            pause = LOOK_SECONDS if before else STEP_SECONDS
+            if self._over.wait(pause):
                 return 0
-            came = self._came_bytes() - before
-            if came < self._readers * FAST_BYTES_PER_SECOND * (time.monotonic() - since):
+            took = time.monotonic() - since
+            if took > LATE * pause:
+                continue  # this machine is busy: how little came says nothing of the network
+            if self._came_bytes() - before < self._readers * FAST_BYTES_PER_SECOND * took:
                 more = min(self._readers, self._most - self._readers) if before else 1
                 self._readers += more
                 return more
