@@ -73,16 +73,15 @@ def _make(settings: S3, service: str, connections: int, shared: dict[str, Any]) 
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    profile = settings.profile
-    if settings.credentials_file is not None:
-        profile = profile or "default"  # one that is asked for by name goes before keys in the environment
-    session = botocore.session.Session(profile=profile)
+    if settings.credentials_file is None:
+        session = botocore.session.Session(profile=settings.profile)
+    else:  # a profile that is asked for by name goes before keys in the environment
+        session = botocore.session.Session(profile=settings.profile or "default")
+        session.set_config_variable("credentials_file", settings.credentials_file)  # before anything reads it
     # What boto3 knows of the services is read once, and held once: it takes more memory than all else of a client.
     for component in SHARED_COMPONENTS:
         shared.setdefault(component, session.get_component(component))
         session.register_component(component, shared[component])
-    if settings.credentials_file is not None:
-        session.set_config_variable("credentials_file", settings.credentials_file)
     endpoint_url = settings.queue_endpoint_url if service == "sqs" else settings.endpoint_url
     options: dict[str, Any] = {}
     if settings.anonymous:

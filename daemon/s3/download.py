@@ -10,7 +10,7 @@ import random
 import re
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -42,7 +42,7 @@ class RangesIgnored(Exception):
 
 
 class Downloader:
-    """Downloads objects through one reading client. Thread-safe; large objects share `threads` connections.
+    """Downloads objects through one reading client. Thread-safe; all large objects together are helped by `threads`.
 
     `stopped` is set at a stop, which also ends calls under way (see `Clients.stop`).
     """
@@ -65,26 +65,9 @@ class Downloader:
             if size_bytes <= SINGLE_BYTES:
                 item.fill(fd, Span(0, size_bytes))
             else:
-                self._fill_together(item, fd, size_bytes)
+                Division(size_bytes, self._most, lambda span: item.fill(fd, span), self._threads).run()
         except RangesIgnored:
             item.fill(fd, Span(0, size_bytes), whole=True)
-
-    def _fill_together(self, item: _Object, fd: int, size_bytes: int) -> None:
-        division = Division(size_bytes, self._most, lambda span: item.fill(fd, span))
-        readers = [self._threads.submit(division.read_first)]
-        try:
-            while more := division.helpers_wanted():
-                readers += [self._threads.submit(division.help) for _ in range(more)]
-            for done in readers:
-                done.result()
-        finally:
-            division.give_up()
-            _abandon(readers)
-
-
-def _abandon(readers: list[Future[None]]) -> None:
-    """Those that have not begun never will; those that have are waited for, as they write to the descriptor."""
-    wait([done for done in readers if not done.cancel()])
 
 
 class _Object:

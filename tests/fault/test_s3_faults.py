@@ -248,7 +248,7 @@ def test_a_change_between_two_requests_is_noticed_and_versions_are_not_mixed(lin
     """One part is in hand, the other is asked for when the object is another one of the same size."""
     line.put("in/large", CONTENTS["large"])
     source, job = line.source(read_timeout_seconds=30), line.job("large")
-    line.proxy.inject(Fault("cut", method="GET", path="/in/large", after_bytes=MIB))
+    line.proxy.inject(Fault("cut", method="GET", path="/in/large", headers=wants(0), after_bytes=MIB))
     again = line.proxy.inject(Fault("stall_before_headers", method="GET", headers=wants(MIB)))
     with begun(partial(fetched, source, job)) as future:
         assert again.fired.wait(DEADLINE_SECONDS)
@@ -258,7 +258,7 @@ def test_a_change_between_two_requests_is_noticed_and_versions_are_not_mixed(lin
 
 
 def wants(start: int) -> Callable[[Mapping[str, str]], bool]:
-    return lambda headers: headers.get("range", "").startswith(f"bytes={start}-")
+    return lambda headers: headers.get("range", "bytes=0-").startswith(f"bytes={start}-")
 
 
 @pytest.mark.parametrize("name", sorted(CONTENTS))

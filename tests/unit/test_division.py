@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -27,52 +27,63 @@ def at_once(span: Span) -> None:
     span.at = span.end
 
 
-def read_by(read: Callable[[Span], None]) -> list[Future[None]]:
-    """The first reader and those who came to help it, at their ends."""
-    division = Division(SIZE_BYTES, READERS, read)
-    with ThreadPoolExecutor(READERS) as pool:
-        readers = [pool.submit(division.read_first)]
-        while more := division.helpers_wanted():
-            readers += [pool.submit(division.help) for _ in range(more)]
-    return readers
+def spans_read(read: Callable[[Span], None], threads: int = READERS) -> list[Span]:
+    """What was given to whom, by its beginning."""
+    spans: list[Span] = []
+
+    def remember(span: Span) -> None:
+        spans.append(span)
+        read(span)
+
+    with ThreadPoolExecutor(threads) as pool:
+        Division(SIZE_BYTES, READERS, remember, pool).run()
+        assert all(span.at == span.end for span in spans), "somebody reads on"
+    return sorted(spans, key=lambda span: span.start)
 
 
 def test_who_is_fast_is_left_alone() -> None:
-    assert len(read_by(at_once)) == 1
+    assert len(spans_read(at_once)) == 1
 
 
 def test_slow_readers_read_everything_once() -> None:
+    threads: set[int] = set()
+
+    def read(span: Span) -> None:
+        threads.add(threading.get_ident())
+        slowly(span)
+
+    spans = spans_read(read)
+    assert 2 <= len(threads) <= READERS
+    assert [span.start for span in spans] == [0, *(span.end for span in spans[:-1])]
+    assert spans[-1].end == SIZE_BYTES
+    assert all(span.end - span.start >= SMALLEST_PART_BYTES for span in spans[1:])
+
+
+def test_a_pool_that_is_busy_costs_nothing_but_time() -> None:
+    busy = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(busy.wait)
+        Division(SMALLEST_PART_BYTES, READERS, slowly, pool).run()
+        busy.set()
+
+
+@pytest.mark.parametrize("who", ["the first", "a helper"])
+def test_one_that_fails_ends_all(who: str) -> None:
+    """As with a document that changed: nobody goes on reading what nobody wants."""
+    helped = threading.Event()
     spans: list[Span] = []
 
     def read(span: Span) -> None:
         spans.append(span)
-        slowly(span)
-
-    readers = read_by(read)
-    assert [done.exception() for done in readers] == [None] * len(readers)
-    assert 2 <= len(readers) <= READERS
-    ordered = sorted(spans, key=lambda span: span.start)
-    assert [span.start for span in ordered] == [0, *(span.end for span in ordered[:-1])]
-    assert ordered[-1].end == SIZE_BYTES
-    assert all(span.at == span.end for span in spans)
-    assert all(span.end - span.start >= SMALLEST_PART_BYTES for span in ordered[1:])
-
-
-def test_one_that_fails_ends_all() -> None:
-    """As with a document that changed: nobody goes on reading what nobody wants."""
-
-    def read(span: Span) -> None:
         if span.start:
+            helped.set()
+        if (who == "the first") == (span.start == 0) and helped.wait(10):
             raise ValueError("changed")
         slowly(span)
 
-    first, *others = read_by(read)
-    assert first.exception() is None
-    assert any(isinstance(done.exception(), ValueError) for done in others)
-
-
-def test_who_gave_up_gives_nothing_out() -> None:
-    division = Division(SIZE_BYTES, READERS, lambda span: pytest.fail("it reads"))
-    division.give_up()
-    division.help()
-    assert division.helpers_wanted() == 0
+    with ThreadPoolExecutor(READERS) as pool:
+        with pytest.raises(ValueError, match="changed"):
+            Division(SIZE_BYTES, READERS, read, pool).run()
+        read_by_then = [span.at for span in spans]
+    assert [span.at for span in spans] == read_by_then
+    assert spans[0].at < SIZE_BYTES / 2
