@@ -441,3 +441,23 @@ def test_a_watch_that_is_alone_may_hold_all_workers() -> None:
     dispatcher = Dispatcher(["a"], Table().refill, clock, clock, 100.0, running_per_watch=1)
     dispatcher.add([job(1), job(2)])
     assert [take(dispatcher).id, take(dispatcher).id] == [1, 2]
+
+
+def test_waiting_counts_so_that_low_priorities_are_not_starved() -> None:
+    dispatcher, _, _ = make()
+    old = replace(job(1, priority=1), discovered_at=0.0)
+    urgent = [replace(job(number, priority=10), discovered_at=number * 1000.0) for number in range(2, 12)]
+    dispatcher.add([*urgent, old])
+    order = [take(dispatcher).id for _ in range(11)]
+    assert order[0] == 2, "the urgent one goes first"
+    assert order.index(1) == 4, "nine steps of priority are worth an hour and a half"
+
+
+def test_a_watch_that_is_opened_later_is_loaded_from_the_table() -> None:
+    table, clock = Table(), Clock()
+    table.rows = [(job(7, watch="new"), 0.0)]
+    dispatcher = Dispatcher([], table.refill, clock, clock, 100.0)
+    assert not dispatcher.has("new")
+    dispatcher.open("new")
+    assert dispatcher.has("new")
+    assert take(dispatcher).id == 7

@@ -1,0 +1,145 @@
+"""What an operator does to a running daemon, and to one that is down: pause, resume, cancel, retry --engine, reload."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.harness import Daemon, running, until
+
+HEAD = """
+state_dir = "state"
+workers = 1
+[engines]
+text = ["tests.engines_for_tests:Command"]
+"""
+WATCH = """
+[[watch]]
+name = "{name}"
+source = "{name}"
+sink = "{name}-out"
+"""
+CONFIG = HEAD + WATCH.format(name="inbox").replace("inbox-out", "outbox")
+
+
+def states(daemon: Daemon) -> dict[str, str]:
+    """Document → state of its newest job."""
+    return {job["source"]: job["state"] for job in reversed(daemon.jobs())}
+
+
+def job_of(daemon: Daemon, name: str) -> dict[str, Any]:
+    """The newest job of a document, once there is one."""
+    found: dict[str, Any] = until(
+        lambda: next((job for job in daemon.jobs() if job["source"] == name), None), f"{name} is queued"
+    )
+    return found
+
+
+def test_a_pause_holds_work_back_and_outlives_restarts(tmp_path: Path) -> None:
+    with running(tmp_path, CONFIG) as daemon:
+        assert daemon.command("pause").returncode == 0
+        daemon.drop("a.txt", b"Echo a")
+        until(lambda: states(daemon) == {"a.txt": "pending"}, "it is found and queued")
+        assert daemon.status()["watches"][0]["state"] == "paused"
+        assert daemon.stop() == 0
+        daemon.start()
+        daemon.drop("b.txt", b"Echo b")
+        until(lambda: len(states(daemon)) == 2, "both are queued")
+        assert set(states(daemon).values()) == {"pending"}
+        resumed = daemon.command("resume")
+        assert (resumed.returncode, resumed.stdout) == (0, "everything goes on\n")
+        assert [daemon.outcome(name) for name in ("a.txt", "b.txt")] == ["converted", "converted"]
+
+
+def test_one_watch_is_paused_while_the_daemon_is_down(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    try:
+        daemon.start().stop()
+        assert daemon.command("pause", "inbox").returncode == 0
+        unknown = daemon.command("pause", "nowhere")
+        assert unknown.returncode == 2
+        assert "nowhere" in unknown.stderr
+        daemon.drop("a.txt", b"Echo a")
+        daemon.start()
+        until(lambda: states(daemon) == {"a.txt": "pending"}, "it is queued and held back")
+        assert daemon.command("resume", "inbox").returncode == 0
+        assert daemon.outcome("a.txt") == "converted"
+    finally:
+        daemon.close()
+
+
+def test_jobs_are_called_off_whether_they_wait_or_run(tmp_path: Path) -> None:
+    with running(tmp_path, CONFIG) as daemon:
+        daemon.drop("loop.txt", b"Loop")
+        until(lambda: job_of(daemon, "loop.txt")["stage"] == "convert", "the converter is at it")
+        daemon.drop("waiting.txt", b"Echo waiting")
+        numbers = [str(job_of(daemon, name)["id"]) for name in ("loop.txt", "waiting.txt")]
+        result = daemon.command("cancel", *numbers)
+        assert (result.returncode, result.stdout) == (0, "2 cancelled\n"), result.stderr
+        until(lambda: set(states(daemon).values()) == {"cancelled"}, "both have ended")
+        assert not daemon.error("loop.txt").exists()
+        again = daemon.command("cancel", numbers[0])
+        assert again.returncode == 1
+        assert "nothing to cancel" in again.stderr
+        daemon.drop("next.txt", b"Echo next")
+        assert daemon.outcome("next.txt") == "converted", "the converter was replaced"
+        assert daemon.command("retry", numbers[1]).returncode == 0
+        assert daemon.outcome("waiting.txt") == "converted"
+
+
+def test_what_an_engine_made_is_made_again(tmp_path: Path) -> None:
+    with running(tmp_path, CONFIG) as daemon:
+        for name in ("a.txt", "b.txt"):
+            daemon.drop(name, b"Echo words")
+            assert daemon.outcome(name) == "converted"
+        engine = daemon.jobs()[0]["engine"]
+        version = json.loads((daemon.outbox / "a.txt.json").read_bytes())["engine_version"]
+        assert "0 queued again" in daemon.command("retry", "--engine", f"{engine}<{version}").stdout
+        assert "2 queued again" in daemon.command("retry", "--engine", engine).stdout
+        until(lambda: all(job["attempts"] == 1 and job["state"] == "completed" for job in daemon.jobs()), "made again")
+        assert daemon.command("retry", "--engine", "no engine at all").returncode == 2
+
+
+def test_a_reload_adds_removes_and_changes_watches(tmp_path: Path) -> None:
+    with running(tmp_path, HEAD + WATCH.format(name="one") + WATCH.format(name="two")) as daemon:
+        put(daemon, "one", "a.txt")
+        put(daemon, "two", "a.txt")
+        reload(daemon, HEAD + WATCH.format(name="one") + 'exclude = ["*.skip"]\n' + WATCH.format(name="three"))
+        until(lambda: [watch["name"] for watch in daemon.status()["watches"]] == ["one", "three"], "it is reloaded")
+        put(daemon, "three", "a.txt")
+        put(daemon, "one", "b.txt")
+        (daemon.folder / "one" / "c.skip").write_bytes(b"Echo c")
+        (daemon.folder / "two" / "parked.txt").write_bytes(b"Echo parked")
+        put(daemon, "one", "d.txt")
+        assert not (daemon.folder / "two-out" / "parked.txt.md").exists()
+        assert not (daemon.folder / "one-out" / "c.skip.md").exists()
+        reload(daemon, HEAD + WATCH.format(name="two"))
+        until((daemon.folder / "two-out" / "parked.txt.md").exists, "a watch that comes back goes on")
+        assert len(daemon.jobs()) == 6, "nothing was converted twice"
+
+
+def test_a_bad_file_is_refused_and_the_old_one_kept(tmp_path: Path) -> None:
+    with running(tmp_path, HEAD + WATCH.format(name="one")) as daemon:
+        reload(daemon, HEAD + WATCH.format(name="one") + "priority = 99\n")
+        until(lambda: "configuration refused" in daemon.log.read_text(), "it is refused")
+        assert "watch[0].priority" in daemon.log.read_text()
+        put(daemon, "one", "a.txt")
+
+
+def put(daemon: Daemon, watch: str, name: str) -> None:
+    """Drop a document into a watch's folder and wait for its result."""
+    folder = daemon.folder / watch
+    until(folder.exists, f"{folder} is made")
+    (folder / f".{name}").write_bytes(b"Echo words")
+    (folder / f".{name}").rename(folder / name)
+    until((daemon.folder / f"{watch}-out" / f"{name}.md").exists, f"{name} is converted")
+
+
+def reload(daemon: Daemon, config: str) -> None:
+    """Replace the configuration and have it read."""
+    assert daemon.config is not None
+    assert daemon.process is not None
+    daemon.config.write_text(config)
+    daemon.process.send_signal(signal.SIGHUP)
