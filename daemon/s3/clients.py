@@ -11,7 +11,7 @@ from daemon.settings import S3
 
 TRIES = 4
 SPARE_CONNECTIONS = 8
-SHARED_COMPONENTS = ("data_loader", "endpoint_resolver")
+DATA = "data_loader"
 
 
 class Clients:
@@ -79,9 +79,8 @@ def _make(settings: S3, service: str, connections: int, shared: dict[str, Any]) 
         session = botocore.session.Session(profile=settings.profile or "default")
         session.set_config_variable("credentials_file", settings.credentials_file)  # before anything reads it
     # What boto3 knows of the services is read once, and held once: it takes more memory than all else of a client.
-    for component in SHARED_COMPONENTS:
-        shared.setdefault(component, session.get_component(component))
-        session.register_component(component, shared[component])
+    shared.setdefault(DATA, session.get_component(DATA))
+    session.register_component(DATA, shared[DATA])
     endpoint_url = settings.queue_endpoint_url if service == "sqs" else settings.endpoint_url
     options: dict[str, Any] = {}
     if settings.anonymous:
