@@ -2,10 +2,10 @@
 
     python -m tests.bench.link --size 67108864 --rate 60000000 --first-byte-seconds 0.03
 
-Every key is an object of `--size` bytes with the same pseudo-random content; GET, HEAD, Range, If-Match, a listing of
-`--objects` keys. Each connection gets `--rate` bytes a second, 0 for all that the machine can do. What is PUT is
-read and dropped: PUT, HEAD, DELETE and listings are answered after `--put-latency` seconds. GET /__stats says how many
-requests were in flight at once, POST /__reset starts the count anew. From Python:
+Every key is an object of `--size` bytes with the same pseudo-random content, or words with `--text`; GET, HEAD, Range,
+If-Match, a listing of `--objects` keys. Each connection gets `--rate` bytes a second, 0 for all that the machine can
+do. What is PUT is read and dropped: PUT, HEAD, DELETE and listings are answered after `--put-latency` seconds. GET
+/__stats says how many requests were in flight at once, POST /__reset starts the count anew. From Python:
 
     with serving("--size", "1000000", "--rate", "60000000") as url:
         ...
@@ -49,6 +49,13 @@ def content_pieces(size: int) -> Iterator[bytes]:
     source = random.Random(20260101)
     for start in range(0, size, _PIECE):
         yield source.randbytes(_PIECE)[: size - start]
+
+
+def words(size: int) -> Iterator[bytes]:
+    """The content of a text of `size` bytes: few lines, so that it is quickly converted."""
+    line = b"word " * 20_000 + b"\n"
+    for start in range(0, size, len(line)):
+        yield line[: size - start]
 
 
 @contextlib.contextmanager
@@ -249,11 +256,12 @@ class Objects:
         self.memory = os.memfd_create("object")
         self.size = options.size
         md5 = hashlib.md5(usedforsecurity=False)
-        for piece in content_pieces(self.size):
+        for piece in words(self.size) if options.text else content_pieces(self.size):
             md5.update(piece)
             os.write(self.memory, piece)
         self.etag = f'"{md5.hexdigest()}"'
-        self.keys = [f"object-{number:06d}.bin" for number in range(options.objects)]
+        ending = "txt" if options.text else "bin"
+        self.keys = [f"object-{number:06d}.{ending}" for number in range(options.objects)]
 
     def __call__(self, request: Request, connection: Connection) -> None:
         if request.method == "GET" and "list-type" not in request.query and request.key:
@@ -359,6 +367,7 @@ def main() -> None:
     parser.add_argument("--first-byte-seconds", type=float, default=0.0, help="before the answer to a GET")
     parser.add_argument("--put-latency", type=float, default=0.0, help="seconds before any other answer")
     parser.add_argument("--objects", type=int, default=1, help="keys that a listing shows (at most 1000)")
+    parser.add_argument("--text", action="store_true", help="objects are texts, and their keys end in .txt")
     parser.add_argument("--absent", default="", help="a prefix of keys that GET and HEAD do not find")
     options = arguments(parser)
     serve(options.port, Objects(options), options.until_stdin_closes)
