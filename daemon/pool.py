@@ -137,6 +137,8 @@ class ConverterPool:
             with self._lock:
                 self._work[child] = (name, time.monotonic(), job_id)
             try:
+                if stopped():  # called off while it waited for a child: `interrupt` found nobody at work
+                    raise Stopped("the conversion was stopped")
                 return child.convert(fd, name, timeout_seconds)
             except ChildGone as error:
                 if stopped():

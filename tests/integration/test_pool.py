@@ -268,6 +268,16 @@ def test_kill_stops_conversions_waiters_and_later_comers() -> None:
         until(lambda: not any(alive(pid) for pid in pids), "all children are dead")
 
 
+def test_a_job_called_off_before_a_child_is_at_it_is_not_converted(pool: Pool) -> None:
+    called_off = threading.Event()
+    with document(b"Echo this") as fd, pool.slot((0, 7), called_off.is_set) as slot:
+        called_off.set()
+        with pytest.raises(Stopped):
+            slot.convert(fd, "a.txt", 60)
+    with document(b"Echo this") as fd, pool.slot((0, 8), lambda: False) as slot:
+        assert slot.convert(fd, "a.txt", 60).markdown
+
+
 def test_a_slot_is_not_waited_for_after_a_stop() -> None:
     stop = threading.Event()
     with running(Pool(size=1)) as pool, ThreadPoolExecutor(1) as threads:
