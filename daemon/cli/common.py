@@ -168,8 +168,15 @@ def _sources(place: Place) -> dict[str, Any]:
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=indent))
+    """One JSON document on stdout. What JSON leaves raw and terminals or readers of lines act on is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if not text.isascii() or "\x7f" in text:
+        text = "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+    click.echo(text)
+
+
+def _escaped(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def clock_time(timestamp: float | None) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cli.common import print_json
 from tests.harness import Daemon, convertd, environment, until
 
 CONFIG = 'state_dir = "state"\n[[watch]]\nname = "inbox"\nsource = "inbox"\nsink = "outbox"\n'
@@ -124,3 +125,11 @@ def test_numbers_that_are_none_are_wrong_use(daemon: Daemon, arguments: tuple[st
     result = daemon.command(*arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_json_carries_no_character_that_a_terminal_acts_on(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"source": "a\x7f\x85\u2028\x9b é"}
+    print_json(value)
+    written = capsys.readouterr().out
+    assert all(char.isprintable() for char in written.rstrip("\n"))
+    assert json.loads(written) == value
