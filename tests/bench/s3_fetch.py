@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,8 @@ class Ways:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one fetch in a process of its own took: memory is RssAnon of the process plus Shmem of the machine, as they
-    grew from before the request to their highest."""
+    """What one fetch in a process of its own took: memory is its `resident_bytes`, as they grew from before the request
+    to their highest."""
 
     seconds: float
     memory_bytes: int
@@ -185,16 +185,29 @@ def sampled(look: Callable[[], int], highest: list[int], seconds: float = SAMPLE
         watching.join()
 
 
-def resident_bytes(pid: int) -> int:
-    """RssAnon of a process plus Shmem of the machine, where what lies in memfds shows."""
-    return _kilobytes(f"/proc/{pid}/status", "RssAnon:") * 1024 + _kilobytes("/proc/meminfo", "Shmem:") * 1024
+def resident_bytes(pid: int, children: Iterable[int] = ()) -> int:
+    """RssAnon of a process, plus what lies in the memfds that it and its children hold: what Shmem of the machine would
+    show if nobody else used any."""
+    held = dict(memfd for process in (pid, *children) for memfd in _memfds(process))
+    return _anonymous_bytes(pid) + sum(held.values())
 
 
-def _kilobytes(path: str, name: str) -> int:
-    for line in Path(path).read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
+def _anonymous_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
     return 0
+
+
+def _memfds(pid: int) -> Iterator[tuple[int, int]]:
+    """Inode and size in memory of each."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{name}"
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(path).startswith("/memfd:"):
+                    status = os.stat(path)
+                    yield status.st_ino, status.st_blocks * 512
 
 
 def _written_bytes() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench.link import serving
 from tests.bench.s3_fetch import CREDENTIALS, resident_bytes, sampled
 from tests.bench.s3_rows import AT_MOST, Row
-from tests.harness import Daemon, until
+from tests.harness import Daemon, children_of, until
 from tests.servers import free_ports
 
 OBJECTS = 200
@@ -62,13 +62,17 @@ def _growth_mib(folder: str, options: Sequence[str]) -> float:
             process = daemon.launch(env=CREDENTIALS)
             until(lambda: _looks_for_its_bucket(daemon), "the daemon looks for its bucket")
             with serving(*server):
-                before = resident_bytes(process.pid)
+                before = _held_bytes(process.pid)
                 highest = [before]
-                with sampled(lambda: resident_bytes(process.pid), highest, SAMPLE_SECONDS):
+                with sampled(lambda: _held_bytes(process.pid), highest, SAMPLE_SECONDS):
                     until(lambda: _ended(daemon) == OBJECTS, "all objects are through", DRAIN_SECONDS)
         finally:
             daemon.close()
     return (highest[0] - before) / 2**20
+
+
+def _held_bytes(pid: int) -> int:
+    return resident_bytes(pid, children_of(pid))
 
 
 def _looks_for_its_bucket(daemon: Daemon) -> bool:
