@@ -129,7 +129,7 @@ class Pipeline:
             yield document
 
     def _convert(self, source: Documents, job: Job, document: Fetched) -> Conversion:
-        with self._pool.slot(job.rank, lambda: self._stopped() or self._cancellations.wanted(job.id)) as slot:
+        with self._pool.slot(job.rank, self._stopped, lambda: self._cancellations.wanted(job.id)) as slot:
             self._jobs.stage(job, Stage.CONVERT)
             try:
                 with self._timed(job, Stage.CONVERT):

@@ -79,13 +79,21 @@ class ConverterPool:
         self._keeper.start()
 
     @contextmanager
-    def slot(self, order: tuple[float, int], stopped: Callable[[], bool]) -> Iterator[Slot]:
+    def slot(
+        self, order: tuple[float, int], stopped: Callable[[], bool], called_off: Callable[[], bool] = lambda: False
+    ) -> Iterator[Slot]:
         """Wait for a slot, the lowest `order` first; its second part is the job's number.
 
-        Raises `Stopped` soon after `stopped()` or a `kill`; so does a conversion that was interrupted because of it.
+        Raises `Stopped` soon after `stopped()`, `called_off()` or a `kill`; so does a conversion that was interrupted
+        because of it. A document that has its slot is converted although `stopped()`: a stop drains; one that is
+        called off is not.
         """
-        with self._turnstile.passed(order, lambda: self._keeper.stopping or stopped()):
-            yield Slot(partial(self._convert, order[1], lambda: self._keeper.stopping or stopped()))
+
+        def ended() -> bool:
+            return self._keeper.stopping or stopped() or called_off()
+
+        with self._turnstile.passed(order, ended):
+            yield Slot(partial(self._convert, order[1], ended, called_off))
 
     def interrupt(self, job_id: int) -> None:
         """End the child that converts for this job, if there is one; have those that wait look whether to go on."""
@@ -128,7 +136,13 @@ class ConverterPool:
         return {"children": children, "restarts": self._keeper.restarts}
 
     def _convert(
-        self, job_id: int, stopped: Callable[[], bool], fd: int, name: str, timeout_seconds: float
+        self,
+        job_id: int,
+        stopped: Callable[[], bool],
+        called_off: Callable[[], bool],
+        fd: int,
+        name: str,
+        timeout_seconds: float,
     ) -> Conversion:
         fresh = False
         for _ in range(ATTEMPTS):
@@ -137,7 +151,7 @@ class ConverterPool:
             with self._lock:
                 self._work[child] = (name, time.monotonic(), job_id)
             try:
-                if stopped():  # called off while it waited for a child: `interrupt` found nobody at work
+                if called_off():  # while it waited for a child: `interrupt` found nobody at work
                     raise Stopped("the conversion was stopped")
                 return child.convert(fd, name, timeout_seconds)
             except ChildGone as error:

@@ -270,11 +270,18 @@ def test_kill_stops_conversions_waiters_and_later_comers() -> None:
 
 def test_a_job_called_off_before_a_child_is_at_it_is_not_converted(pool: Pool) -> None:
     called_off = threading.Event()
-    with document(b"Echo this") as fd, pool.slot((0, 7), called_off.is_set) as slot:
+    with document(b"Echo this") as fd, pool.slot((0, 7), lambda: False, called_off.is_set) as slot:
         called_off.set()
         with pytest.raises(Stopped):
             slot.convert(fd, "a.txt", 60)
     with document(b"Echo this") as fd, pool.slot((0, 8), lambda: False) as slot:
+        assert slot.convert(fd, "a.txt", 60).markdown
+
+
+def test_a_job_that_has_its_slot_is_converted_after_a_stop(pool: Pool) -> None:
+    stop = threading.Event()
+    with document(b"Echo this") as fd, pool.slot((0, 7), stop.is_set) as slot:
+        stop.set()
         assert slot.convert(fd, "a.txt", 60).markdown
 
 
