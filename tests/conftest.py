@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests import servers
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, and so would every command under test."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _unavailable(what: str) -> None:
