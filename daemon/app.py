@@ -70,8 +70,11 @@ def installed(config: Config) -> list[str]:
     return mistakes
 
 
-def converter_pool(config: Config, *, size: int, on_event: Callable[[str, dict[str, object]], None]) -> ConverterPool:
-    """A pool of `size` converters as the configuration, which must have passed `installed`, wants them."""
+def converter_pool(
+    config: Config, *, size: int, on_event: Callable[[str, dict[str, object]], None], spool: str = ""
+) -> ConverterPool:
+    """A pool of `size` converters as the configuration, which must have passed `installed`, wants them; large results
+    lie in `spool`."""
     options = Options(
         ocr_mode=config.ocr.mode,
         ocr_languages=config.ocr.languages,
@@ -80,7 +83,7 @@ def converter_pool(config: Config, *, size: int, on_event: Callable[[str, dict[s
         else tessdata_dir_for(config.ocr.languages, config.ocr.tessdata_dir),
         engines=dict(config.engines),
     )
-    return ConverterPool(ChildSettings(options, config.limits.converter_memory_bytes), size, on_event)
+    return ConverterPool(ChildSettings(options, config.limits.converter_memory_bytes, spool=spool), size, on_event)
 
 
 @contextmanager
@@ -93,7 +96,7 @@ def running(config: Config, log: Log, *, once: bool, fault: Fault = no_fault) ->
     ignore_lease_breaks()
     state = StateDir(config.state_dir)
     meter = _meter(config)
-    pool = converter_pool(config, size=config.workers, on_event=_about_converters(log, meter))
+    pool = converter_pool(config, size=config.workers, on_event=_about_converters(log, meter), spool=state.spool)
     with state.lock(LOCK_WAIT_SECONDS):
         writer = Writer(state.database, fault, meter)
         writer.start()

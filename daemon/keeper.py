@@ -34,7 +34,8 @@ class Keeper:
     another reason than long service.
     """
 
-    def __init__(self, settings: wire.Settings, size: int, on_event: OnEvent) -> None:
+    def __init__(self, settings: wire.Settings, size: int, on_event: OnEvent, spool: str = "") -> None:
+        self._spool = spool
         self._settings = settings
         self._size = size
         self._on_event = on_event
@@ -181,7 +182,7 @@ class Keeper:
 
     def _spawn(self) -> None:
         try:
-            child = ChildProcess(self._settings)
+            child = ChildProcess(self._settings, self._spool)
         except OSError as error:
             self._failed_to_start(None, str(error))
             return

@@ -63,7 +63,7 @@ class Job:
 class Conversion:
     """What a converter made of a document, and how. `first_engine` is the one that was tried first."""
 
-    markdown: bytes
+    markdown: bytes | memoryview
     sha256: str
     media_type: str
     engine: str

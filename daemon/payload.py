@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from daemon.errors import EnvironmentProblem, Kind, Stopped, TransientError
+from daemon.files import unnamed
 
 LOOK_SECONDS = 0.25
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -106,7 +107,7 @@ class Payloads:
 
     def _in_spool(self, size_bytes: int) -> Payload:
         try:
-            fd = _unnamed(self._spool)
+            fd = unnamed(self._spool)
             try:
                 os.posix_fallocate(fd, 0, size_bytes)  # a full disk is better met before the download than after
             except BaseException:
@@ -141,15 +142,3 @@ def _in_memory(size_bytes: int) -> Payload:
         message = f"no memory for a document of {size_bytes:,} bytes: {error.strerror}"
         raise EnvironmentProblem(message, hint, certain=True) from error
     return Payload(fd, in_memory=True)
-
-
-def _unnamed(folder: str) -> int:
-    try:
-        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOTSUP):
-            raise
-    path = os.path.join(folder, f"{threading.get_ident()}-{os.urandom(8).hex()}.tmp")
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    os.unlink(path)
-    return fd

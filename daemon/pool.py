@@ -33,13 +33,15 @@ SPOILT = frozenset({Kind.CRASHED, Kind.OUT_OF_MEMORY})
 @dataclass(frozen=True)
 class ChildSettings:
     """What children run with. `memory_bytes` bounds a child's address space, `rss_bytes` is the resident memory after
-    a document above which it is replaced, `result_bytes` the largest Markdown accepted."""
+    a document above which it is replaced, `result_bytes` the largest Markdown accepted, `spool` the folder for
+    large results; without one they are kept in memory."""
 
     options: Options
     memory_bytes: int
     documents_per_child: int = 500
     rss_bytes: int = 768 << 20
     result_bytes: int = 256 << 20
+    spool: str = ""
 
 
 class Slot:
@@ -69,7 +71,7 @@ class ConverterPool:
         self._settings = settings
         self._on_event = on_event
         told = wire.Settings(settings.options, settings.memory_bytes, settings.result_bytes, os.getpid())
-        self._keeper = Keeper(told, size, on_event)
+        self._keeper = Keeper(told, size, on_event, settings.spool)
         self._turnstile = Turnstile(size)
         self._lock = threading.Lock()
         self._work: dict[ChildProcess, tuple[str, float, int]] = {}  # the document, since when, for which job

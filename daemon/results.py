@@ -26,9 +26,9 @@ def rfc3339(timestamp: float) -> str:
 
 def result_files(
     job: Job, conversion: Conversion, formats: Sequence[str], *, started_at: float, finished_at: float
-) -> dict[str, bytes]:
+) -> dict[str, bytes | memoryview]:
     """What to publish for a success, in the order of publishing: the Markdown is the commit mark and comes last."""
-    files = {}
+    files: dict[str, bytes | memoryview] = {}
     if "json" in formats:
         files[SIDECAR] = _sidecar(job, conversion, started_at, finished_at)
     files[MARKDOWN] = conversion.markdown

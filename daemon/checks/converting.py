@@ -82,7 +82,7 @@ def _sample(slot: Slot, kind: str, sample: bytes) -> Finding:
         conversion = _convert(slot, f"sample.{kind}", sample)
     except DocumentError as error:
         return problem(f"a sample of {kind} cannot be converted: {error.message}", ENGINES)
-    if WORDS not in conversion.markdown.decode("utf-8", "replace"):
+    if WORDS not in bytes(conversion.markdown).decode("utf-8", "replace"):
         what = f"{conversion.engine} {conversion.engine_version} finds no text in a sample of {kind}"
         return problem(what, ENGINES)
     return ok(f"{kind}: converted by {conversion.engine} {conversion.engine_version}")
@@ -111,7 +111,7 @@ def _reading(config: Config, language: str, stopping: Stopping) -> Finding:
         return problem(what, f"Get its data anew: {_data_of(language)}")
     finally:
         pool.close()
-    text = " ".join(conversion.markdown.decode("utf-8", "replace").split())
+    text = " ".join(bytes(conversion.markdown).decode("utf-8", "replace").split())
     if not text:
         return problem(f"OCR reads nothing with the language {language}", f"Get its data anew: {_data_of(language)}")
     misread = "" if DIGITS in text else f", though digits as {text[:40]!r}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from daemon.converters import wire
 from daemon.converters.talk import Talk
 from daemon.converters.tessdata import packaged_dir
-from daemon.errors import DocumentError, Kind
+from daemon.errors import DocumentError, EnvironmentProblem, Kind
 from daemon.model import Conversion, printable
 
 NOISE_BYTES = 1 << 20
@@ -49,7 +49,7 @@ class ChildProcess:
     One thread at a time calls `convert`; `kill` may be called from any. Raises OSError if no process can be started.
     """
 
-    def __init__(self, settings: wire.Settings) -> None:
+    def __init__(self, settings: wire.Settings, spool: str = "") -> None:
         ours, theirs = wire.pair()
         self._noise, noise = _noise_pipe()
         try:
@@ -74,6 +74,7 @@ class ChildProcess:
         self._reaping = threading.Lock()
         self._killed = False
         self._settings = settings
+        self._spool = spool
         self.pid = self._process.pid
         # Opened before the sandbox closes: where /proc hides processes it would not be found afterwards.
         self._status = _opened(f"/proc/{self.pid}/status")
@@ -112,7 +113,7 @@ class ChildProcess:
         """
         started = time.monotonic()
         token = self._hand_over(document, name)
-        talk = Talk(self._channel, token, started + timeout_seconds)
+        talk = Talk(self._channel, token, started + timeout_seconds, self._spool)
         try:
             result, markdown = talk.outcome(self._settings.result_bytes)
         except TimeoutError:
@@ -132,6 +133,9 @@ class ChildProcess:
                 raise ChildGone from error
             message = f"{talk.engine or 'The converter'} broke the converter: {printable(str(error))}"
             raise DocumentError(Kind.CRASHED, message) from error
+        except EnvironmentProblem:
+            self._end("its result could not be kept")
+            raise
         except DocumentError as error:
             if talk.last:
                 self.unfit = error.message

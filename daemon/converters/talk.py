@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import time
+from collections.abc import Iterator
 
 from daemon.converters import wire
+from daemon.converters.room import kept
 from daemon.errors import DocumentError
 from daemon.model import printable
 
@@ -18,10 +20,11 @@ PIECE_BYTES = 1 << 20
 class Talk:
     """The replies about one document, until its outcome."""
 
-    def __init__(self, channel: wire.Channel, token: int, deadline: float) -> None:
+    def __init__(self, channel: wire.Channel, token: int, deadline: float, spool: str = "") -> None:
         self._channel = channel
         self._token = token
         self._deadline = deadline
+        self._spool = spool
         self._begin_by = time.monotonic() + BEGIN_SECONDS
         self._heard_before_bytes = channel.heard_bytes
         self.begun = False
@@ -31,7 +34,7 @@ class Talk:
         self.last = False
         """Whether the child said that it ends."""
 
-    def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes]:
+    def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes | memoryview]:
         """The result and its Markdown, or DocumentError as the child reports it."""
         for _ in range(PROGRESS_LIMIT):
             reply = self._channel.receive(wire.TO_PARENT, self._deadline if self.begun else self._begin_by)
@@ -51,22 +54,22 @@ class Talk:
             self.first_engine = self.first_engine or self.engine
         raise wire.ProtocolError("endless talk")
 
-    def _markdown(self, result: wire.Result, result_bytes: int) -> bytes:
+    def _markdown(self, result: wire.Result, result_bytes: int) -> bytes | memoryview:
         if result.size_bytes > result_bytes:
             raise wire.ProtocolError("a result above its limit")
-        markdown = self._channel.receive_bytes(result.size_bytes, self._deadline)
+        markdown = kept(self._pieces(result.size_bytes), result.size_bytes, self._spool)
         if self._channel.receive(wire.TO_PARENT, self._deadline) != wire.End(self._token):
             raise wire.ProtocolError("a result that does not end where it should")
-        _require_utf8(markdown)
         return markdown
 
-
-def _require_utf8(markdown: bytes) -> None:
-    """Piece by piece: the text of a large result is not held beside its bytes."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        for at in range(0, len(markdown), PIECE_BYTES):
-            decoder.decode(markdown[at : at + PIECE_BYTES])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise wire.ProtocolError("a result that is no text") from error
+    def _pieces(self, size_bytes: int) -> Iterator[bytes]:
+        """The Markdown as it comes; ProtocolError if it is no UTF-8."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for at in range(0, size_bytes, PIECE_BYTES):
+                piece = self._channel.receive_bytes(min(PIECE_BYTES, size_bytes - at), self._deadline)
+                decoder.decode(piece)
+                yield piece
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise wire.ProtocolError("a result that is no text") from error

@@ -32,12 +32,12 @@ GIB = 1 << 30
 class Pool(ConverterPool):
     """A pool that remembers its events, with a shorthand."""
 
-    def __init__(self, engine: str | None = "Command", size: int = 1, **settings: int) -> None:
+    def __init__(self, engine: str | None = "Command", size: int = 1, spool: str = "", **settings: int) -> None:
         engines = {"text": (f"tests.engines_for_tests:{engine}",)} if engine else {}
         self.events: list[tuple[str, dict[str, object]]] = []
         memory_bytes = settings.pop("memory_bytes", GIB)
         super().__init__(
-            ChildSettings(Options(engines=engines), memory_bytes, **settings),
+            ChildSettings(Options(engines=engines), memory_bytes, spool=spool, **settings),
             size,
             lambda *event: self.events.append(event),
         )
@@ -113,19 +113,43 @@ def test_a_conversion_carries_everything_about_it() -> None:
     assert (conversion.media_type, conversion.engine, conversion.pages) == ("application/pdf", "liteparse", 2)
     assert conversion.title == "The title"
     assert conversion.engine_version
-    assert conversion.characters == len(conversion.markdown.decode())
+    assert conversion.characters == len(bytes(conversion.markdown).decode())
     assert conversion.convert_seconds > 0
 
 
 def test_ocr_works_behind_the_sandbox_within_one_gibibyte() -> None:
     with running(Pool(None)) as pool:
         conversion = pool.run(documents.png("The quick brown fox\njumps over the lazy dog"), name="scan.png")
-    assert "quick brown" in conversion.markdown.decode()
+    assert "quick brown" in bytes(conversion.markdown).decode()
     assert conversion.engine == "xberg-ocr"
 
 
 def test_a_large_result_arrives_whole(pool: Pool) -> None:
     assert pool.run(f"Large {48 << 20}").markdown == b"x" * (48 << 20)
+
+
+def test_a_large_result_takes_no_memory_of_the_daemon(tmp_path: Path) -> None:
+    with running(Pool(spool=str(tmp_path))) as pool:
+        small = pool.run("Echo a small one").markdown
+        assert small == b"Echo a small one" and isinstance(small, bytes)
+        before = anonymous_bytes()
+        large = pool.run(f"Large {48 << 20}").markdown
+        assert anonymous_bytes() - before < 16 << 20
+        assert large == b"x" * (48 << 20)
+        assert os.listdir(tmp_path) == [], "nothing of it has a name"
+
+
+def test_a_result_that_the_spool_cannot_take_is_no_fault_of_the_document(tmp_path: Path) -> None:
+    with running(Pool(spool=str(tmp_path / "gone"))) as pool:
+        with pytest.raises(EnvironmentProblem, match="gone"):
+            pool.run(f"Large {48 << 20}")
+        assert pool.run("Echo after").markdown == b"Echo after"
+
+
+def anonymous_bytes() -> int:
+    """Private memory of this process that belongs to no file."""
+    status = Path("/proc/self/status").read_text()
+    return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(("RssAnon", "RssShmem")))
 
 
 def test_a_name_need_not_be_utf8(pool: Pool) -> None:
@@ -142,7 +166,7 @@ def test_the_position_of_the_descriptor_is_left_alone(pool: Pool) -> None:
 def test_a_child_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with running(Pool()) as pool:
-        folder, *names = pool.run("Environment").markdown.decode().split("\n")
+        folder, *names = bytes(pool.run("Environment").markdown).decode().split("\n")
     assert folder == "/"
     assert "PATH" in names and not any(name.startswith("AWS") for name in names)
 
@@ -493,7 +517,7 @@ def test_no_child_survives_a_kill_of_its_parent() -> None:
 def test_processes_that_cannot_be_started_are_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the user may have no more of them: there is no child then whose end would wake anybody."""
 
-    def refuse(settings: object) -> None:
+    def refuse(settings: object, spool: str) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(keeper, "ChildProcess", refuse)

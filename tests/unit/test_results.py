@@ -20,7 +20,7 @@ CONVERSION = Conversion(
 def test_the_sidecar_has_exactly_the_contracts_keys() -> None:
     files = result_files(JOB, CONVERSION, ("md", "json"), started_at=1700000001.5, finished_at=1700000002.0)
     assert list(files) == [".json", ".md"], "the Markdown is the commit mark and comes last"
-    assert json.loads(files[".json"]) == {
+    assert json.loads(bytes(files[".json"])) == {
         "source": "a/b.pdf",
         "version": "10-1-2-3",
         "sha256": "ab" * 32,
@@ -63,7 +63,7 @@ def test_the_error_file_tells_what_to_do() -> None:
 
 def test_a_name_that_is_not_utf8_is_kept_exactly() -> None:
     job = Job(7, "inbox", b"caf\xe9.pdf", "1", 10, 5, 0, 0, 0.0)
-    sidecar = json.loads(result_files(job, CONVERSION, ("md", "json"), started_at=0, finished_at=0)[".json"])
+    sidecar = json.loads(bytes(result_files(job, CONVERSION, ("md", "json"), started_at=0, finished_at=0)[".json"]))
     assert sidecar["source"] == "caf\ufffd.pdf"
     assert base64.b64decode(sidecar["source_base64"]) == b"caf\xe9.pdf"
 
