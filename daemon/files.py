@@ -169,19 +169,6 @@ def write_durably(path: bytes, chunks: Iterable[bytes | memoryview], *, dir_fd: 
         os.close(fd)
 
 
-def unnamed(folder: str) -> int:
-    """A descriptor, to be written and read, of a new file in this folder that has no name: a crash leaves nothing."""
-    try:
-        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOTSUP):
-            raise
-    path = os.path.join(folder, f"{threading.get_ident()}-{os.urandom(8).hex()}.tmp")
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    os.unlink(path)
-    return fd
-
-
 def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write all of `content`, in as many calls as the kernel wants."""
     view = memoryview(content)

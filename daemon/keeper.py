@@ -35,8 +35,8 @@ class Keeper:
     """
 
     def __init__(self, settings: wire.Settings, size: int, on_event: OnEvent, spool: str = "") -> None:
-        self._spool = spool
         self._settings = settings
+        self._spool = spool
         self._size = size
         self._on_event = on_event
         self._state = threading.Condition()

@@ -6,7 +6,6 @@ in any folder, so a crash leaves nothing behind.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import heapq
 import os
@@ -14,12 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from daemon.errors import EnvironmentProblem, Kind, Stopped, TransientError
-from daemon.files import unnamed
+from daemon.errors import EnvironmentProblem, Stopped
+from daemon.spool import room
 
 LOOK_SECONDS = 0.25
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Payload:
@@ -103,23 +101,7 @@ class Payloads:
             with self._budget.reserved(size_bytes, order, self._stopped):
                 yield from _kept(_in_memory(size_bytes))
         else:
-            yield from _kept(self._in_spool(size_bytes))
-
-    def _in_spool(self, size_bytes: int) -> Payload:
-        try:
-            fd = unnamed(self._spool)
-            try:
-                os.posix_fallocate(fd, 0, size_bytes)  # a full disk is better met before the download than after
-            except BaseException:
-                os.close(fd)
-                raise
-        except OSError as error:
-            message = f"the spool {self._spool} has no room for {size_bytes:,} bytes: {error.strerror}"
-            if error.errno in _NO_ROOM:
-                hint = "Free space on the disk of state_dir; convertd goes on by itself."
-                raise EnvironmentProblem(message, hint, certain=True) from error
-            raise TransientError(Kind.INTERNAL, message, "Mend the disk of state_dir, then retry.") from error
-        return Payload(fd, in_memory=False)
+            yield from _kept(Payload(room(self._spool, size_bytes), in_memory=False))
 
 
 def _kept(payload: Payload) -> Iterator[Payload]:

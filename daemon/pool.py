@@ -55,7 +55,8 @@ class Slot:
 
         Takes `timeout_seconds` at most once a child is there, and as long again where the first child may have been
         spoilt by another document. Raises `DocumentError` for whatever the document did, `TransientError` if children
-        die before they begin, `EnvironmentProblem` if none can be started, `Stopped` after `ConverterPool.kill`.
+        die before they begin, `EnvironmentProblem` if none can be started, either if the spool cannot take the result,
+        and `Stopped` after `ConverterPool.kill`.
         """
         return self._convert(fd, name, timeout_seconds)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from daemon.converters import wire
 from daemon.converters.talk import Talk
 from daemon.converters.tessdata import packaged_dir
-from daemon.errors import DocumentError, EnvironmentProblem, Kind
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, TransientError
 from daemon.model import Conversion, printable
 
 NOISE_BYTES = 1 << 20
@@ -47,6 +47,7 @@ class ChildProcess:
     """One converter process. Construct it in a thread that lives as long as the child may: it dies with that thread.
 
     One thread at a time calls `convert`; `kill` may be called from any. Raises OSError if no process can be started.
+    Large results lie in the folder `spool`.
     """
 
     def __init__(self, settings: wire.Settings, spool: str = "") -> None:
@@ -108,8 +109,9 @@ class ChildProcess:
     def convert(self, document: int, name: str, timeout_seconds: float) -> Conversion:
         """Convert the document behind the descriptor within the time.
 
-        Raises `DocumentError`, and `ChildGone` if the child never began with it, for which the document cannot be to
-        blame. Whatever the child did wrong is in `unfit` afterwards.
+        Raises `DocumentError`, `ChildGone` if the child never began with it, for which the document cannot be to
+        blame, `EnvironmentProblem` and `TransientError` if the spool cannot take the result. Whatever the child did
+        wrong is in `unfit` afterwards.
         """
         started = time.monotonic()
         token = self._hand_over(document, name)
@@ -133,7 +135,7 @@ class ChildProcess:
                 raise ChildGone from error
             message = f"{talk.engine or 'The converter'} broke the converter: {printable(str(error))}"
             raise DocumentError(Kind.CRASHED, message) from error
-        except EnvironmentProblem:
+        except (EnvironmentProblem, TransientError):
             self._end("its result could not be kept")
             raise
         except DocumentError as error:

@@ -10,42 +10,32 @@ import mmap
 import os
 from collections.abc import Iterable
 
-from daemon.errors import EnvironmentProblem
-from daemon.files import unnamed, write_all
+from daemon import spool
+from daemon.errors import Kind, TransientError
+from daemon.files import write_all
 
 SPOOLED_ABOVE_BYTES = 2 << 20
 
 
-def kept(pieces: Iterable[bytes], size_bytes: int, spool: str) -> bytes | memoryview:
-    """The pieces, which are so long together, as one. `spool` is a folder, or empty where there is none.
+def kept(pieces: Iterable[bytes], size_bytes: int, folder: str) -> bytes | memoryview:
+    """The pieces, which are so long together, as one. `folder` is the spool, or empty where there is none.
 
-    Raises EnvironmentProblem where the spool cannot take them, and whatever `pieces` raises.
+    Raises EnvironmentProblem and TransientError where the spool cannot take them, and whatever `pieces` raises.
     """
-    if not spool or size_bytes <= SPOOLED_ABOVE_BYTES:
+    if not folder or size_bytes <= SPOOLED_ABOVE_BYTES:
         return b"".join(pieces)
-    fd = _opened(spool)
+    fd = spool.room(folder, size_bytes)
     try:
-        for piece in pieces:  # written, not through the mapping: a full disk would be a signal there
-            _written(fd, piece, spool)
+        for piece in pieces:  # written, not through the mapping: a sick disk would be a signal there
+            _written(fd, piece)
         return memoryview(mmap.mmap(fd, size_bytes, prot=mmap.PROT_READ))
     finally:
         os.close(fd)
 
 
-def _opened(spool: str) -> int:
-    try:
-        return unnamed(spool)
-    except OSError as error:
-        raise _problem(spool, error) from error
-
-
-def _written(fd: int, piece: bytes, spool: str) -> None:
+def _written(fd: int, piece: bytes) -> None:
     try:
         write_all(fd, piece)
-    except OSError as error:
-        raise _problem(spool, error) from error
-
-
-def _problem(spool: str, error: OSError) -> EnvironmentProblem:
-    message = f"a result cannot be kept in {spool}: {error.strerror}"
-    return EnvironmentProblem(message, "Make room there; convertd goes on by itself.")
+    except OSError as error:  # to the caller it would be the child's end
+        message = f"a result cannot be kept in the spool: {error.strerror}"
+        raise TransientError(Kind.INTERNAL, message, "Mend the disk of state_dir, then retry.") from error

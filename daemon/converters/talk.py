@@ -35,7 +35,7 @@ class Talk:
         """Whether the child said that it ends."""
 
     def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes | memoryview]:
-        """The result and its Markdown, or DocumentError as the child reports it."""
+        """The result and its Markdown, or DocumentError as the child reports it. Raises what `kept` does."""
         for _ in range(PROGRESS_LIMIT):
             reply = self._channel.receive(wire.TO_PARENT, self._deadline if self.begun else self._begin_by)
             self.begun = True

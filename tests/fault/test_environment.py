@@ -128,6 +128,25 @@ def test_full_state_dir(tmp_path: Path, small_disk: Callable[[str, str], Path]) 
         daemon.close()
 
 
+def test_state_dir_with_room_for_jobs_but_not_for_a_large_result(
+    tmp_path: Path, small_disk: Callable[[str, str], Path]
+) -> None:
+    """Looked at more often than a doubtful problem may be, and still no document is blamed."""
+    daemon = Daemon(tmp_path, CONFIG)
+    filler = fill(small_disk("state", "32m"), leave_bytes=6 << 20)
+    try:
+        daemon.start()
+        line = b"the river rises in the hills and falls into the sea\n"
+        for number in range(8):
+            daemon.drop(f"large{number}.txt", line * (8 * 2**20 // len(line)))
+        assert "spool" in paused(daemon)
+        nothing_blamed(daemon)
+        filler.unlink()
+        goes_on(daemon, [f"large{number}.txt" for number in range(8)])
+    finally:
+        daemon.close()
+
+
 def test_sink_taken_away_and_put_back(start: Start, tmp_path: Path) -> None:
     daemon = start()
     first = drop(daemon, 2, "first")

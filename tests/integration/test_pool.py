@@ -20,7 +20,7 @@ import pytest
 from daemon import keeper
 from daemon.converters import talk
 from daemon.converters.base import Options
-from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped, TransientError
 from daemon.model import Conversion
 from daemon.pool import ChildSettings, ConverterPool
 from tests import documents
@@ -141,7 +141,7 @@ def test_a_large_result_takes_no_memory_of_the_daemon(tmp_path: Path) -> None:
 
 def test_a_result_that_the_spool_cannot_take_is_no_fault_of_the_document(tmp_path: Path) -> None:
     with running(Pool(spool=str(tmp_path / "gone"))) as pool:
-        with pytest.raises(EnvironmentProblem, match="gone"):
+        with pytest.raises(TransientError, match="gone"):
             pool.run(f"Large {48 << 20}")
         assert pool.run("Echo after").markdown == b"Echo after"
 
