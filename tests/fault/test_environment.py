@@ -131,7 +131,6 @@ def test_full_state_dir(tmp_path: Path, small_disk: Callable[[str, str], Path]) 
 def test_state_dir_with_room_for_jobs_but_not_for_a_large_result(
     tmp_path: Path, small_disk: Callable[[str, str], Path]
 ) -> None:
-    """Looked at more often than a doubtful problem may be, and still no document is blamed."""
     daemon = Daemon(tmp_path, CONFIG)
     filler = fill(small_disk("state", "32m"), leave_bytes=6 << 20)
     try:

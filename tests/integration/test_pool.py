@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import os
@@ -144,6 +145,19 @@ def test_a_result_that_the_spool_cannot_take_is_no_fault_of_the_document(tmp_pat
         with pytest.raises(TransientError, match="gone"):
             pool.run(f"Large {48 << 20}")
         assert pool.run("Echo after").markdown == b"Echo after"
+
+
+def test_a_full_spool_pauses_the_watch_however_often_it_is_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, offset: int, size_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with running(Pool(spool=str(tmp_path))) as pool:
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(EnvironmentProblem, match="No space left") as caught:
+            pool.run(f"Large {48 << 20}")
+        assert caught.value.certain, "what is doubtful is the document's after a few times"
+        monkeypatch.undo()
+        assert pool.run(f"Large {48 << 20}").markdown == b"x" * (48 << 20)
 
 
 def anonymous_bytes() -> int:
