@@ -14,7 +14,7 @@ from tests.harness import ROOT, environment
 LAYERS = (
     {"errors", "faults", "words", "meters"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
-    {"values", "repeats", "files", "statedir", "sandbox", "turnstile", "systemd", "units"},
+    {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"},
     {"tables", "converters", "addresses", "logs", "monitor"},
     {"settings", "payload", "intake"},
     {"config", "naming", "results", "db", "keeper", "s3"},
