@@ -221,7 +221,9 @@ def test_sicknesses_that_strike_while_documents_are_converted(ward: Ward, bucket
         proxy.clear()
     until(lambda: len(converted(daemon)) == DOCUMENTS * len(faults) + 1, "all are converted")
     jobs = daemon.jobs()
-    assert {(job["state"], job["attempts"]) for job in jobs} == {("completed", 1)}
+    assert {job["state"] for job in jobs} == {"completed"}
+    # Who fails in the very moment of the mending finds the surroundings well when it looks: that is an attempt.
+    assert max(job["attempts"] for job in jobs) <= 2
     assert len(jobs) == DOCUMENTS * len(faults) + 1
     assert not [key for key in bucket.keys("") if key.endswith(".error.json")]
     assert daemon.stop() == 0

@@ -471,7 +471,7 @@ def test_close_leaves_no_process_thread_or_descriptor() -> None:
         pool.run("Echo")
         pids = until(lambda: len(pool.pids()) == 2 and pool.pids(), "two children")
     assert not pids & set(children_of(os.getpid()))
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # those of an earlier test may have ended meanwhile
     assert descriptors() <= open_before
     pool.close()
 
