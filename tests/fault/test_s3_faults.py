@@ -77,9 +77,9 @@ class Line:
             age_seconds=lambda reply: 10.0,
         )
 
-    def sink(self, fault: Callable[[str], None] = lambda label: None) -> S3Sink:
+    def sink(self, fault: Callable[[str], None] = lambda label: None, read_timeout_seconds: float = 0.6) -> S3Sink:
         surroundings = SinkSurroundings(self.clients, BoundedSemaphore(2), fault)
-        return S3Sink(Prefix(self.bucket.name, f"{self.root}out/"), surroundings, self._settings(0.6))
+        return S3Sink(Prefix(self.bucket.name, f"{self.root}out/"), surroundings, self._settings(read_timeout_seconds))
 
     def put(self, key: str, content: bytes) -> None:
         self.bucket.put(self.root + key, content)
@@ -369,7 +369,8 @@ FAILED = (TransientError, EnvironmentProblem)
 @pytest.mark.parametrize("what", sorted(PUT_FAULTS))
 def test_a_fault_while_writing(line: Line, what: str) -> None:
     """Once, it does not matter; every time it is a typed error. Nobody ever sees anything but whole results."""
-    sink, guarded = line.sink(), Origin(verify=lambda: None)
+    # A busy disk may take longer over a write than a silence should be waited for.
+    sink, guarded = line.sink(read_timeout_seconds=0.6 if "silence" in what else 30), Origin(verify=lambda: None)
     for suffix, origin, files in ((".json", guarded, OLD), (".md", UNKNOWN, FILES), (".md", guarded, OLD)):
         line.proxy.inject(Fault(method="PUT", path=rf"/out/a\{suffix}", **PUT_FAULTS[what]))
         assert outcome(partial(sink.publish, "a", files, origin)) == line.url("out/a.md")
@@ -394,7 +395,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 @pytest.mark.parametrize("what", ["503", "refused", "the answer is lost"])
 def test_a_fault_while_writing_in_parts(line: Line, what: str, parts: bytes) -> None:
-    sink = line.sink()
+    sink = line.sink(read_timeout_seconds=30)
     line.proxy.inject(Fault(method="PUT", path="partNumber=2", **PUT_FAULTS[what]))
     assert outcome(partial(sink.publish, "a", {".md": parts}, Origin(verify=lambda: None))).endswith("/out/a.md")
     line.proxy.clear()
@@ -407,7 +408,7 @@ def test_a_fault_while_writing_in_parts(line: Line, what: str, parts: bytes) -> 
 
 
 def test_the_answer_to_the_last_request_of_an_upload_in_parts_is_lost(line: Line, parts: bytes) -> None:
-    sink = line.sink()
+    sink = line.sink(read_timeout_seconds=30)
     line.proxy.inject(Fault("refuse", method="POST", path="uploadId=", reaches_server=True))
     came = outcome(partial(sink.publish, "a", {".md": parts}, Origin(verify=lambda: None)))
     assert came is TransientError or came.endswith("/out/a.md")
