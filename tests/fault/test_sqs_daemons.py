@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.sources.sqs import HIDDEN_SECONDS
+from tests.fault.daemon_on_a_queue import HIDDEN_SECONDS
 from tests.harness import Daemon, until
 from tests.servers import Bucket, Queue, queue_for
 
@@ -42,7 +42,7 @@ class Machine(Daemon):
     def __init__(self, folder: Path, bucket: Bucket, queue: Queue) -> None:
         folder.mkdir()
         names = {"bucket": bucket.name, "queue": queue.address.name, "endpoint_url": bucket.server.endpoint_url}
-        super().__init__(folder, CONFIG.format(workers=WORKERS, **names))
+        super().__init__(folder, CONFIG.format(workers=WORKERS, **names), ("-m", "tests.fault.daemon_on_a_queue"))
         self.env = bucket.server.env()
 
     def up(self) -> Machine:
