@@ -146,7 +146,7 @@ def _assemble(
     interrupted = jobs.recover()
     if interrupted:
         log.warning("recovered", interrupted_jobs=interrupted)
-    intake.sweep(jobs.spooled)
+    intake.sweep(jobs.history.spooled)
     stops = Stops()
     workers = 2 * config.workers + SPARE_WORKERS
     clients = Clients(workers + DOWNLOAD_THREADS)

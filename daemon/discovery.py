@@ -57,7 +57,7 @@ class Discovery:
     # Ledger
 
     def unknown(self, candidates: list[Candidate]) -> list[Candidate]:
-        return self._insist(lambda: self._jobs.unknown(self._name, candidates)) or []
+        return self._insist(lambda: self._jobs.known.unknown(self._name, candidates)) or []
 
     def enqueue(self, candidates: list[Candidate]) -> int:
         priority = self._route.watch.priority
@@ -70,7 +70,7 @@ class Discovery:
         return len(jobs)
 
     def unfinished(self, sources: list[bytes]) -> set[bytes]:
-        found = self._insist(lambda: self._jobs.unfinished(self._name, sources))
+        found = self._insist(lambda: self._jobs.known.unfinished(self._name, sources))
         return set(sources) if found is None else found
 
     def _insist(self, query: Callable[[], T]) -> T | None:

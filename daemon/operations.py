@@ -134,7 +134,7 @@ class Operations:
         cutoff = time.time() - float(request["older_than_seconds"])
         jobs, after = 0, 0
         while True:
-            pruned = self._jobs.prune(cutoff, keep_failed=bool(request.get("keep_failed")), after=after)
+            pruned = self._jobs.history.prune(cutoff, keep_failed=bool(request.get("keep_failed")), after=after)
             after, jobs = pruned.after, jobs + pruned.jobs
             with suppress(OSError):  # what has no job any more is swept at the next start
                 self._discard(pruned.spooled)
@@ -169,10 +169,10 @@ class Operations:
         forgotten, after = 0, b""
         with suppress(ConvertdError):
             source.probe()
-            while orphans := self._jobs.orphans(watch, after, CHUNK):
+            while orphans := self._jobs.history.orphans(watch, after, CHUNK):
                 after = orphans[-1]
                 gone = [path for path in orphans if not source.exists(path)]
-                self._jobs.forget(watch, gone)
+                self._jobs.history.forget(watch, gone)
                 forgotten += len(gone)
         return forgotten
 

@@ -46,7 +46,7 @@ class Ledger:
         self.queued: list[bytes] = []
 
     def unknown(self, candidates: list[Candidate]) -> list[Candidate]:
-        return self._jobs.unknown(WATCH, candidates)
+        return self._jobs.known.unknown(WATCH, candidates)
 
     def enqueue(self, candidates: list[Candidate]) -> int:
         jobs, _ = self._jobs.enqueue(WATCH, candidates, 5)
@@ -54,7 +54,7 @@ class Ledger:
         return len(jobs)
 
     def unfinished(self, sources: list[bytes]) -> set[bytes]:
-        return self._jobs.unfinished(WATCH, sources)
+        return self._jobs.known.unfinished(WATCH, sources)
 
 
 @dataclass(frozen=True)

@@ -408,8 +408,8 @@ def test_the_job_table_knows_which_documents_are_not_finished(start: Start) -> N
     new, _ = jobs.enqueue(WATCH, [Candidate(name, "1", 1) for name in names], 5)
     jobs.start(new[0])
     jobs.end(new[1], State.CANCELLED)
-    assert jobs.unfinished(WATCH, [*names, b"unheard of"]) == {*names} - {names[1]}
-    assert jobs.unfinished(WATCH, []) == jobs.unfinished("another", names) == set()
+    assert jobs.known.unfinished(WATCH, [*names, b"unheard of"]) == {*names} - {names[1]}
+    assert jobs.known.unfinished(WATCH, []) == jobs.known.unfinished("another", names) == set()
 
 
 # -- messages that cannot be read ----------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ def test_whoever_got_no_answer_asks_again_and_nothing_is_lost_or_left(bench: Ben
         bench.submit({"a.txt": b"one"})
     assert len(bench.pending()) == recorded
     bench.die_at.clear()
-    bench.intake.sweep(bench.jobs.spooled)  # as at start
+    bench.intake.sweep(bench.jobs.history.spooled)  # as at start
     assert list(bench.copies().values()) == [b"one"] * recorded
     (outcome,) = bench.submit({"a.txt": b"one"})
     assert outcome == {"name": "a.txt", "job": 1, "state": "pending", "new": not recorded}

@@ -164,9 +164,9 @@ def test_a_batch_goes_with_its_last_job(bench: Bench) -> None:
     bench.done("x/a")
     bench.fail("x/b")
     bench.later()
-    assert bench.jobs.prune(bench.now, keep_failed=True).jobs == 1
+    assert bench.jobs.history.prune(bench.now, keep_failed=True).jobs == 1
     assert bench.counts() == {"failed": 1}
-    assert bench.jobs.prune(bench.now, keep_failed=False).jobs == 1
+    assert bench.jobs.history.prune(bench.now, keep_failed=False).jobs == 1
     assert batches.named(bench.batches.rows, "x", None) == []
     with reader(bench.database) as db:
         assert list(db.execute("SELECT * FROM batch_counts")) == []
@@ -194,8 +194,8 @@ def test_what_is_handed_in_is_a_job_of_its_batch(bench: Bench) -> None:
     ((job, _),) = bench.jobs.pending("inbox", 9)
     assert job == receipt.new
     assert (job.batch, bool(job.submitted), job.location, job.priority) == ("x", True, b"spooled", 7)
-    assert bench.jobs.spooled([b"spooled", b"other"]) == {b"spooled"}
-    assert bench.jobs.orphans("inbox", b"") == [], "nobody is to look for it in the source"
+    assert bench.jobs.history.spooled([b"spooled", b"other"]) == {b"spooled"}
+    assert bench.jobs.history.orphans("inbox", b"") == [], "nobody is to look for it in the source"
 
 
 def test_the_same_bytes_are_the_same_job_whatever_became_of_it(bench: Bench) -> None:
@@ -251,7 +251,7 @@ def test_a_copy_is_known_until_it_is_disposed_of_and_then_there_is_nothing_to_re
     bench.jobs.complete(receipt.new, CONVERSION, "", dispose=True)
     assert [(job.id, job.location) for job, _ in bench.jobs.due_disposals()] == [(receipt.job_id, b"spooled")]
     bench.jobs.disposed(receipt.new, None)
-    assert bench.jobs.spooled([b"spooled"]) == set()
+    assert bench.jobs.history.spooled([b"spooled"]) == set()
     retried, (refused,) = bench.jobs.retry([receipt.job_id])
     assert retried == []
     assert "submit it to another batch" in refused
@@ -263,8 +263,8 @@ def test_a_pruned_job_names_its_copy(bench: Bench) -> None:
     bench.jobs.start(receipt.new)
     bench.jobs.fail(receipt.new, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
     bench.later()
-    assert bench.jobs.prune(bench.now, keep_failed=True).spooled == []
-    assert bench.jobs.prune(bench.now, keep_failed=False).spooled == [b"spooled"]
+    assert bench.jobs.history.prune(bench.now, keep_failed=True).spooled == []
+    assert bench.jobs.history.prune(bench.now, keep_failed=False).spooled == [b"spooled"]
 
 
 def test_questions_use_their_indexes(bench: Bench) -> None:

@@ -57,7 +57,7 @@ def counts(database: str) -> dict[str, int]:
 def test_the_same_version_is_queued_once(jobs: JobTable) -> None:
     enqueue(jobs)
     assert jobs.enqueue("inbox", [candidate()], 5) == ([], [])
-    assert jobs.unknown("inbox", [candidate(), candidate(version="2"), candidate("b.pdf")]) == [
+    assert jobs.known.unknown("inbox", [candidate(), candidate(version="2"), candidate("b.pdf")]) == [
         candidate(version="2"),
         candidate("b.pdf"),
     ]
@@ -99,14 +99,14 @@ def naive(known: dict[bytes, str], candidates: Sequence[Candidate]) -> list[Cand
 def test_a_page_of_neighbours_takes_one_query_in_whatever_order_they_come(large: Table) -> None:
     table, readers, known = large
     paths = sorted(known)
-    assert table.unknown("inbox", []) == []
+    assert table.known.unknown("inbox", []) == []
     for start in (0, 777, 3000):
         page = [Candidate(path, known[path], 1) for path in paths[start : start + 1000]]
         random.Random(start).shuffle(page)
         page[500] = Candidate(page[500].source, "changed", 1)
         page.insert(10, Candidate(page[20].source + b"~", "1", 1))
         asked = readers.queries
-        assert table.unknown("inbox", page) == [page[10], page[501]]
+        assert table.known.unknown("inbox", page) == [page[10], page[501]]
         assert readers.queries - asked == 1
 
 
@@ -114,10 +114,10 @@ def test_a_page_from_all_over_the_table_is_looked_up_path_by_path(large: Table) 
     table, readers, known = large
     scattered = [Candidate(path, version, 1) for path, version in known.items()]
     page = random.Random(1).sample(scattered, 1900)
-    assert table.unknown("inbox", page) == []
+    assert table.known.unknown("inbox", page) == []
     apart = [scattered[0], *sorted(page, key=lambda one: one.source)[:20], scattered[-1]]
     asked = readers.queries
-    assert table.unknown("inbox", apart) == []
+    assert table.known.unknown("inbox", apart) == []
     assert readers.queries - asked == 2, "a look at what lies between them, and then one for them all"
 
 
@@ -140,19 +140,19 @@ def test_pages_of_every_kind_are_judged_as_one_by_one(large: Table) -> None:
 
     for _ in range(150):
         candidates = page()
-        assert table.unknown("inbox", candidates) == naive(known, candidates)
+        assert table.known.unknown("inbox", candidates) == naive(known, candidates)
 
 
 def test_a_watch_that_is_not_known_yet_has_seen_nothing(jobs: JobTable) -> None:
     enqueue(jobs)
     page = [candidate(str(number)) for number in range(100)]
-    assert jobs.unknown("later", [candidate()]) == [candidate()]
-    assert jobs.unknown("later", page) == page
+    assert jobs.known.unknown("later", [candidate()]) == [candidate()]
+    assert jobs.known.unknown("later", page) == page
     jobs.register("later", "/elsewhere", "/out")
-    assert jobs.unknown("later", [candidate()]) == [candidate()]
+    assert jobs.known.unknown("later", [candidate()]) == [candidate()]
     jobs.enqueue("later", page, 5)
-    assert jobs.unknown("later", [*page, candidate()]) == [candidate()]
-    assert jobs.unknown("inbox", [*page, candidate()]) == page
+    assert jobs.known.unknown("later", [*page, candidate()]) == [candidate()]
+    assert jobs.known.unknown("inbox", [*page, candidate()]) == page
 
 
 def test_a_newer_version_supersedes_a_pending_older_one(jobs: JobTable, database: str) -> None:
@@ -181,7 +181,7 @@ def test_counters_follow_every_change(jobs: JobTable, database: str) -> None:
     jobs.start(waiting)
     assert jobs.retry([]) == ([], []), "durable, so all before it is written too"
     assert counts(database) == {"completed": 1, "failed": 1, "processing": 1}
-    assert jobs.prune(2000.0, keep_failed=True)[1] == 1
+    assert jobs.history.prune(2000.0, keep_failed=True)[1] == 1
     assert counts(database) == {"failed": 1, "processing": 1}
 
 
@@ -201,7 +201,7 @@ def test_a_conversion_is_remembered_by_its_digest(jobs: JobTable) -> None:
     assert (second.previous_version, second.previous_sha256) == ("1", CONVERSION.sha256)
     jobs.start(second)
     assert jobs.fold(second)
-    assert jobs.unknown("inbox", [candidate(version="2")]) == []
+    assert jobs.known.unknown("inbox", [candidate(version="2")]) == []
     assert enqueue(jobs, version="3").previous_version == "2"
 
 
@@ -257,7 +257,7 @@ def test_a_disposed_source_is_forgotten_and_its_place_known(jobs: JobTable) -> N
     assert [(due.id, how) for due, how in jobs.due_disposals()] == [(job.id, "success")]
     jobs.disposed(job, b"/done/a.pdf")
     assert jobs.due_disposals() == []
-    assert jobs.unknown("inbox", [candidate()]) == [candidate()]
+    assert jobs.known.unknown("inbox", [candidate()]) == [candidate()]
     (retried,), _ = jobs.retry([job.id])
     assert retried.location == b"/done/a.pdf"
 
@@ -268,7 +268,7 @@ def test_disposal_of_an_old_version_does_not_forget_a_newer_one(jobs: JobTable) 
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
     enqueue(jobs, version="2")
     jobs.disposed(job, None)
-    assert jobs.unknown("inbox", [candidate(version="2")]) == []
+    assert jobs.known.unknown("inbox", [candidate(version="2")]) == []
 
 
 def test_retry_refuses_what_makes_no_sense(jobs: JobTable) -> None:
@@ -286,12 +286,12 @@ def test_prune_keeps_what_prevents_a_second_conversion(jobs: JobTable) -> None:
     job = enqueue(jobs)
     jobs.start(job)
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
-    assert jobs.orphans("inbox", b"") == []
-    assert jobs.prune(2000.0, keep_failed=False)[1] == 1
-    assert jobs.unknown("inbox", [candidate()]) == []
-    assert jobs.orphans("inbox", b"") == [b"a.pdf"]
-    jobs.forget("inbox", [b"a.pdf"])
-    assert jobs.unknown("inbox", [candidate()]) == [candidate()]
+    assert jobs.history.orphans("inbox", b"") == []
+    assert jobs.history.prune(2000.0, keep_failed=False)[1] == 1
+    assert jobs.known.unknown("inbox", [candidate()]) == []
+    assert jobs.history.orphans("inbox", b"") == [b"a.pdf"]
+    jobs.history.forget("inbox", [b"a.pdf"])
+    assert jobs.known.unknown("inbox", [candidate()]) == [candidate()]
 
 
 def test_prune_keeps_recent_open_and_undisposed_jobs(jobs: JobTable) -> None:
@@ -299,10 +299,10 @@ def test_prune_keeps_recent_open_and_undisposed_jobs(jobs: JobTable) -> None:
     enqueue(jobs, "c")
     jobs.start(recent)
     jobs.complete(recent, CONVERSION, "", dispose=False)
-    assert jobs.prune(1000.0, keep_failed=False)[1] == 0
+    assert jobs.history.prune(1000.0, keep_failed=False)[1] == 0
     jobs.start(undisposed)
     jobs.complete(undisposed, CONVERSION, "", dispose=True)
-    assert jobs.prune(2000.0, keep_failed=False)[1] == 1
+    assert jobs.history.prune(2000.0, keep_failed=False)[1] == 1
 
 
 def test_the_hot_queries_use_their_indexes(jobs: JobTable, database: str) -> None:
@@ -354,7 +354,7 @@ def test_prune_walks_past_what_must_stay(jobs: JobTable, database: str) -> None:
             jobs.complete(job, CONVERSION, "", dispose=False)
     after, total = 0, 0
     for _ in range(20):
-        after, dropped, _ = jobs.prune(2000.0, keep_failed=True, after=after, limit=3)
+        after, dropped, _ = jobs.history.prune(2000.0, keep_failed=True, after=after, limit=3)
         total += dropped
         if not after:
             break

@@ -11,13 +11,17 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from daemon import batches, events
-from daemon.db import Connection, Readers, Row, Writer
+from daemon.db import Connection, Readers, Writer
 from daemon.errors import DocumentError, TransientError
+from daemon.jobs import enqueue
+from daemon.jobs.enqueue import Handed, Receipt
+from daemon.jobs.history import History
+from daemon.jobs.known import Known
+from daemon.jobs.rows import JOB, first, job_of, one, watch_id_of
 from daemon.meters import UNMETERED, Meter
 from daemon.model import Candidate, Conversion, Job, Stage, State
 from daemon.naming import no_batch
@@ -25,61 +29,15 @@ from daemon.outbox import Outbox
 
 Clock = Callable[[], float]
 
-FEW = 16
-"""Up to so many paths are looked up as they are: what lies between them costs more than each of them."""
 UNCHANGED = "unchanged"
 """What is counted for a job that is forgotten because its document holds what was converted before."""
-MOST_BINDINGS = 900
-"""SQLite allows 999 in its oldest builds."""
-
-_JOB = """SELECT jobs.id, watches.name, jobs.source, jobs.version, jobs.size_bytes, jobs.priority, jobs.attempts,
-    jobs.interruptions, jobs.discovered_at, jobs.location, documents.converted_version, documents.converted_sha256,
-    batches.name, jobs.submitted, jobs.not_before, jobs.disposal
-FROM jobs JOIN watches ON watches.id = jobs.watch
-LEFT JOIN batches ON batches.id = jobs.batch
-LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.source
-"""
-
-
-def _job(row: Row) -> Job:
-    return Job(*row[:14])
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A document that was handed in and lies, durable, under the name `location` in the folder of those.
-
-    A name and no path: a state_dir may be moved.
-    """
-
-    source: bytes
-    version: str
-    size_bytes: int
-    location: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a document that was handed in: the number and state of its job, and the job itself if it is new;
-    else why it is refused."""
-
-    job_id: int = 0
-    state: str = ""
-    new: Job | None = None
-    refused: str = ""
-
-
-class Pruned(NamedTuple):
-    """How far `prune` has come (0: to the end), how many jobs it has dropped, and which copies of documents that were
-    handed in these had."""
-
-    after: int
-    jobs: int
-    spooled: list[bytes]
 
 
 class JobTable:
-    """The daemon's side of the job table. Commands that only look use `daemon.queries`."""
+    """The daemon's side of the job table. Commands that only look use `daemon.queries`.
+
+    `known` is what discovery asks, `history` drops what is over.
+    """
 
     def __init__(
         self,
@@ -94,7 +52,8 @@ class JobTable:
         self._writer = writer
         self._readers = readers
         self._clock = clock
-        self._watch_ids: dict[str, int] = {}
+        self.known = Known(readers)
+        self.history = History(writer, readers)
 
     # -- discovery ---------------------------------------------------------------------------------------------
 
@@ -107,60 +66,6 @@ class JobTable:
                 (watch, os.fsencode(source), os.fsencode(sink)),
             )
         )
-
-    def unknown(self, watch: str, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those whose version is not the last one seen for their path, in the order in which they were given.
-
-        Quick for pages whose paths are neighbours in byte order, in whatever order the page has them.
-        """
-        watch_id = self._id_of(watch)
-        if watch_id is None:
-            return list(candidates)
-        paths = [candidate.source for candidate in candidates]
-        seen = self._neighbours(watch_id, paths) if len(paths) > FEW else None
-        if seen is None:
-            seen = self._singly(watch_id, paths)
-        return [c for c in candidates if seen.get(c.source) != c.version]
-
-    def _id_of(self, watch: str) -> int | None:
-        """A row of `watches` is never removed, so an id that was seen once holds; one not there yet may come."""
-        watch_id = self._watch_ids.get(watch)
-        if watch_id is None:
-            rows = self._readers.rows("SELECT id FROM watches WHERE name = ?", (watch,))
-            if not rows:
-                return None
-            watch_id = self._watch_ids[watch] = int(rows[0][0])
-        return watch_id
-
-    def _neighbours(self, watch_id: int, paths: list[bytes]) -> dict[bytes, str] | None:
-        """The versions of these paths and of those between them; None where there are too many of the latter."""
-        limit = 2 * len(paths) + FEW
-        rows = self._readers.rows(
-            "SELECT source, version FROM documents WHERE watch = ? AND source BETWEEN ? AND ? LIMIT ?",
-            (watch_id, min(paths), max(paths), limit),
-        )
-        return dict(rows) if len(rows) < limit else None
-
-    def _singly(self, watch_id: int, paths: list[bytes]) -> dict[bytes, str]:
-        seen: dict[bytes, str] = {}
-        for start in range(0, len(paths), MOST_BINDINGS):
-            chunk = paths[start : start + MOST_BINDINGS]
-            marks = ", ".join("?" * len(chunk))
-            sql = f"SELECT source, version FROM documents WHERE watch = ? AND source IN ({marks})"
-            seen.update(self._readers.rows(sql, (watch_id, *chunk)))
-        return seen
-
-    def unfinished(self, watch: str, sources: Sequence[bytes]) -> set[bytes]:
-        """Those of these documents that have a job which is pending or processing."""
-        found: set[bytes] = set()
-        for start in range(0, len(sources), MOST_BINDINGS):
-            chunk = sources[start : start + MOST_BINDINGS]
-            marks = ", ".join("?" * len(chunk))
-            # By "+" the index on sources is taken: that on states would go through all that is pending.
-            sql = f"""SELECT source FROM jobs WHERE watch = (SELECT id FROM watches WHERE name = ?)
-                      AND source IN ({marks}) AND +state IN ('pending', 'processing')"""
-            found.update(row[0] for row in self._readers.rows(sql, (watch, *chunk)))
-        return found
 
     def enqueue(
         self,
@@ -178,11 +83,11 @@ class JobTable:
         def operation(db: Connection) -> tuple[list[Job], list[int]]:
             new: list[Job] = []
             superseded: list[int] = []
-            watch_id = _watch_id(db, watch)
+            watch_id = watch_id_of(db, watch)
             join = cache(partial(batches.add, db, watch_id, now=now))
             for candidate in candidates:
                 batch = batch_of(candidate.source)
-                job, older = _enqueue(db, watch_id, watch, candidate, priority, batch, join, now)
+                job, older = enqueue.discovered(db, watch_id, watch, candidate, priority, batch, join, now)
                 superseded += older
                 if job is not None:
                     new.append(job)
@@ -202,9 +107,9 @@ class JobTable:
         now = self._clock()
 
         def operation(db: Connection) -> list[Receipt]:
-            watch_id = _watch_id(db, watch)
+            watch_id = watch_id_of(db, watch)
             join = cache(partial(batches.add, db, watch_id, now=now))
-            return [_submit(db, watch_id, watch, batch, join, document, priority, now) for document in handed]
+            return [enqueue.handed_in(db, watch_id, watch, batch, join, document, priority, now) for document in handed]
 
         return self._writer.call(operation)
 
@@ -381,8 +286,8 @@ class JobTable:
 
     def due_disposals(self) -> list[tuple[Job, str]]:
         """Jobs whose source is still to be disposed of, each with 'success' or 'failure'."""
-        rows = self._readers.rows(_JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
-        return [(_job(row), row[15]) for row in rows]
+        rows = self._readers.rows(JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
+        return [(job_of(row), row[15]) for row in rows]
 
     def disposal_is_due(self, job: Job) -> bool:
         """Whether the disposal still stands."""
@@ -438,12 +343,12 @@ class JobTable:
     def pending(self, watch: str, limit: int) -> list[tuple[Job, float]]:
         """The first pending jobs of a watch in the order of dispatch, each with its not-before time."""
         rows = self._readers.rows(
-            _JOB
+            JOB
             + """WHERE jobs.state = 'pending' AND jobs.watch = (SELECT id FROM watches WHERE name = ?)
                  ORDER BY jobs.discovered_at - 600.0 * jobs.priority, jobs.id LIMIT ?""",
             (watch, limit),
         )
-        return [(_job(row), row[14]) for row in rows]
+        return [(job_of(row), row[14]) for row in rows]
 
     def retry(self, ids: Iterable[int]) -> tuple[list[Job], list[str]]:
         """Make finished jobs pending again; returns them, and a sentence for each that cannot be retried."""
@@ -456,7 +361,7 @@ class JobTable:
                 if reason:
                     refused.append(reason)
                 else:
-                    retried.append(_job(_one(db, _JOB + "WHERE jobs.id = ?", (job_id,))))
+                    retried.append(job_of(one(db, JOB + "WHERE jobs.id = ?", (job_id,))))
             return retried, refused
 
         return self._writer.call(operation)
@@ -468,205 +373,19 @@ class JobTable:
         def operation(db: Connection) -> list[Job]:
             cancelled = []
             for job_id in ids:
-                row = _first(db, _JOB + "WHERE jobs.id = ? AND jobs.state = 'pending'", (job_id,))
+                row = first(db, JOB + "WHERE jobs.id = ? AND jobs.state = 'pending'", (job_id,))
                 if row is not None:
                     db.execute(
                         "UPDATE jobs SET state = 'cancelled', stage = NULL, finished_at = ? WHERE id = ?", (now, job_id)
                     )
                     assert db.changes() == 1
-                    cancelled.append(_job(row))
+                    cancelled.append(job_of(row))
             return cancelled
 
         ended = self._writer.call(operation)
         for job in ended:
             self._meter.ended(job.watch, State.CANCELLED)
         return ended
-
-    def spooled(self, locations: Sequence[bytes]) -> set[bytes]:
-        """Those of these copies of documents that were handed in which belong to a job."""
-        found: set[bytes] = set()
-        for start in range(0, len(locations), MOST_BINDINGS):
-            chunk = locations[start : start + MOST_BINDINGS]
-            marks = ", ".join("?" * len(chunk))
-            sql = f"SELECT location FROM jobs WHERE submitted = 1 AND location IN ({marks})"
-            found.update(row[0] for row in self._readers.rows(sql, tuple(chunk)))
-        return found
-
-    def prune(self, older_than: float, *, keep_failed: bool, after: int = 0, limit: int = 500) -> Pruned:
-        """Drop finished jobs that ended before `older_than`, of the next `limit` behind job `after` that may go.
-
-        The search is done by a reader, so that no other work waits for it. The copies of the dropped jobs are the
-        caller's to remove.
-        """
-        final = [State.COMPLETED, State.CANCELLED, State.VANISHED, State.SUPERSEDED]
-        if not keep_failed:
-            final.append(State.FAILED)
-        states = ", ".join(f"'{state.value}'" for state in final)
-        # A document's newest job stays as long as an older one does: else that one would pass for the newest.
-        may_go = f"""state IN ({states}) AND finished_at < ? AND disposal IS NULL AND NOT EXISTS (
-                     SELECT 1 FROM jobs AS older
-                     WHERE older.watch = jobs.watch AND older.source = jobs.source AND older.id < jobs.id
-                     AND NOT (older.state IN ({states}) AND older.finished_at < ? AND older.disposal IS NULL))"""
-        found = self._readers.rows(
-            f"SELECT id FROM jobs NOT INDEXED WHERE id > ? AND {may_go} ORDER BY id LIMIT ?",
-            (after, older_than, older_than, limit),
-        )
-        if not found:
-            return Pruned(0, 0, [])
-        sql = f"DELETE FROM jobs WHERE id = ? AND {may_go} RETURNING batch, CASE WHEN submitted THEN location END"
-
-        def operation(db: Connection) -> list[Row]:
-            dropped = [row for (job_id,) in found for row in db.execute(sql, (job_id, older_than, older_than))]
-            batches.drop_empty(db, {row[0] for row in dropped if row[0] is not None})
-            return dropped
-
-        dropped = self._writer.call(operation)
-        return Pruned(int(found[-1][0]), len(dropped), [row[1] for row in dropped if row[1] is not None])
-
-    def orphans(self, watch: str, after: bytes, limit: int = 1000) -> list[bytes]:
-        """Documents without a job, in the order of their paths: what `forget` may drop if the source is gone."""
-        rows = self._readers.rows(
-            """SELECT source FROM documents AS d WHERE watch = (SELECT id FROM watches WHERE name = ?) AND source > ?
-               AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.watch = d.watch AND jobs.source = d.source)
-               ORDER BY source LIMIT ?""",
-            (watch, after, limit),
-        )
-        return [row[0] for row in rows]
-
-    def forget(self, watch: str, sources: Sequence[bytes]) -> None:
-        """Drop what is known of documents that no longer exist."""
-
-        def operation(db: Connection) -> None:
-            watch_id = _watch_id(db, watch)
-            db.executemany(
-                """DELETE FROM documents WHERE watch = ? AND source = ? AND NOT EXISTS (SELECT 1 FROM jobs
-                   WHERE jobs.watch = documents.watch AND jobs.source = documents.source)""",
-                [(watch_id, source) for source in sources],
-            )
-
-        self._writer.call(operation)
-
-
-def _first(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row | None:
-    return next(iter(db.execute(sql, bindings)), None)
-
-
-def _watch_id(db: Connection, watch: str) -> int:
-    return int(_one(db, "SELECT id FROM watches WHERE name = ?", (watch,))[0])
-
-
-def _one(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row:
-    row: Row = next(iter(db.execute(sql, bindings)))
-    return row
-
-
-def _enqueue(
-    db: Connection,
-    watch_id: int,
-    watch: str,
-    candidate: Candidate,
-    priority: int,
-    batch: str | None,
-    join: Callable[[str], int],
-    now: float,
-) -> tuple[Job | None, list[int]]:
-    """`join` opens a batch for a job that comes to it, and tells its id."""
-    known = _first(
-        db,
-        "SELECT version, converted_version, converted_sha256 FROM documents WHERE watch = ? AND source = ?",
-        (watch_id, candidate.source),
-    )
-    if known is not None and known[0] == candidate.version:
-        return None, []
-    superseded: list[int] = []
-    if known is not None:
-        rows = db.execute(
-            """UPDATE jobs SET state = 'superseded', stage = NULL, finished_at = ?
-               WHERE watch = ? AND source = ? AND state = 'pending' AND location IS NULL RETURNING id""",
-            (now, watch_id, candidate.source),
-        )
-        superseded = [row[0] for row in rows]
-    batch_id = None if batch is None else join(batch)
-    db.execute(
-        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now, batch_id),
-    )
-    job_id = db.last_insert_rowid()
-    db.execute(
-        """INSERT INTO documents (watch, source, version) VALUES (?, ?, ?)
-           ON CONFLICT DO UPDATE SET version = excluded.version""",
-        (watch_id, candidate.source, candidate.version),
-    )
-    job = Job(
-        id=job_id,
-        watch=watch,
-        source=candidate.source,
-        version=candidate.version,
-        size_bytes=candidate.size_bytes,
-        priority=priority,
-        attempts=0,
-        interruptions=0,
-        discovered_at=now,
-        previous_version=known[1] if known else None,
-        previous_sha256=known[2] if known else None,
-        batch=batch,
-    )
-    return job, superseded
-
-
-def _submit(
-    db: Connection,
-    watch_id: int,
-    watch: str,
-    batch: str,
-    join: Callable[[str], int],
-    document: Handed,
-    priority: int,
-    now: float,
-) -> Receipt:
-    sql = "SELECT id, version, state, submitted FROM jobs WHERE watch = ? AND source = ? ORDER BY id DESC LIMIT 1"
-    last = _first(db, sql, (watch_id, document.source))
-    known = _first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch_id, document.source))
-    if known is not None or (last is not None and not last[3]):
-        return Receipt(refused="the watch has a document of that name in its own source; take another --batch")
-    if last is not None and last[2] not in (State.VANISHED, State.SUPERSEDED):
-        if last[1] == document.version:
-            return Receipt(last[0], last[2])
-        if last[2] not in (State.FAILED, State.CANCELLED):
-            return Receipt(
-                refused=f"batch {batch} has another document of that name (job {last[0]}); "
-                "take another --batch, or another name"
-            )
-    db.execute(
-        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch, submitted, location)
-           VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)""",
-        (
-            watch_id,
-            document.source,
-            document.version,
-            document.size_bytes,
-            priority,
-            now,
-            join(batch),
-            document.location,
-        ),
-    )
-    job = Job(
-        id=db.last_insert_rowid(),
-        watch=watch,
-        source=document.source,
-        version=document.version,
-        size_bytes=document.size_bytes,
-        priority=priority,
-        attempts=0,
-        interruptions=0,
-        discovered_at=now,
-        location=document.location,
-        batch=batch,
-        submitted=True,
-    )
-    return Receipt(job.id, State.PENDING, job)
 
 
 def _finish(db: Connection, job: Job, state: State, values: dict[str, Any]) -> bool:
@@ -690,7 +409,7 @@ def _forget(db: Connection, job: Job) -> None:
 
 
 def _retry(db: Connection, job_id: int) -> str | None:
-    row = _first(db, "SELECT state, watch, source, batch, submitted, location FROM jobs WHERE id = ?", (job_id,))
+    row = first(db, "SELECT state, watch, source, batch, submitted, location FROM jobs WHERE id = ?", (job_id,))
     if row is None:
         return f"job {job_id} does not exist (see: convertd jobs)"
     state, watch, source, batch, submitted, location = row
@@ -698,7 +417,7 @@ def _retry(db: Connection, job_id: int) -> str | None:
         return f"job {job_id} is {state}: nothing to retry"
     if submitted and location is None:
         return f"job {job_id} was submitted; its document is no longer kept: submit it to another batch"
-    newer = _one(db, "SELECT max(id) FROM jobs WHERE watch = ? AND source = ? AND id > ?", (watch, source, job_id))
+    newer = one(db, "SELECT max(id) FROM jobs WHERE watch = ? AND source = ? AND id > ?", (watch, source, job_id))
     if newer[0] is not None:
         return f"job {job_id} is about an older version of its document; the newest is job {newer[0]}"
     db.execute(

@@ -1,0 +1,146 @@
+"""How documents become pending jobs: those that were discovered, and those that were handed in.
+
+Both are called within a transaction. `join` opens a batch for a job that comes to it, and tells its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from daemon.db import Connection
+from daemon.jobs.rows import first
+from daemon.model import Candidate, Job, State
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A document that was handed in and lies, durable, under the name `location` in the folder of those.
+
+    A name and no path: a state_dir may be moved.
+    """
+
+    source: bytes
+    version: str
+    size_bytes: int
+    location: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a document that was handed in: the number and state of its job, and the job itself if it is new;
+    else why it is refused."""
+
+    job_id: int = 0
+    state: str = ""
+    new: Job | None = None
+    refused: str = ""
+
+
+def discovered(
+    db: Connection,
+    watch_id: int,
+    watch: str,
+    candidate: Candidate,
+    priority: int,
+    batch: str | None,
+    join: Callable[[str], int],
+    now: float,
+) -> tuple[Job | None, list[int]]:
+    """Record a version unless it is the last one seen: its job, and the ids of pending ones that it supersedes."""
+    known = first(
+        db,
+        "SELECT version, converted_version, converted_sha256 FROM documents WHERE watch = ? AND source = ?",
+        (watch_id, candidate.source),
+    )
+    if known is not None and known[0] == candidate.version:
+        return None, []
+    superseded: list[int] = []
+    if known is not None:
+        rows = db.execute(
+            """UPDATE jobs SET state = 'superseded', stage = NULL, finished_at = ?
+               WHERE watch = ? AND source = ? AND state = 'pending' AND location IS NULL RETURNING id""",
+            (now, watch_id, candidate.source),
+        )
+        superseded = [row[0] for row in rows]
+    batch_id = None if batch is None else join(batch)
+    db.execute(
+        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch)
+           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now, batch_id),
+    )
+    job_id = db.last_insert_rowid()
+    db.execute(
+        """INSERT INTO documents (watch, source, version) VALUES (?, ?, ?)
+           ON CONFLICT DO UPDATE SET version = excluded.version""",
+        (watch_id, candidate.source, candidate.version),
+    )
+    job = Job(
+        id=job_id,
+        watch=watch,
+        source=candidate.source,
+        version=candidate.version,
+        size_bytes=candidate.size_bytes,
+        priority=priority,
+        attempts=0,
+        interruptions=0,
+        discovered_at=now,
+        previous_version=known[1] if known else None,
+        previous_sha256=known[2] if known else None,
+        batch=batch,
+    )
+    return job, superseded
+
+
+def handed_in(
+    db: Connection,
+    watch_id: int,
+    watch: str,
+    batch: str,
+    join: Callable[[str], int],
+    document: Handed,
+    priority: int,
+    now: float,
+) -> Receipt:
+    sql = "SELECT id, version, state, submitted FROM jobs WHERE watch = ? AND source = ? ORDER BY id DESC LIMIT 1"
+    last = first(db, sql, (watch_id, document.source))
+    known = first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch_id, document.source))
+    if known is not None or (last is not None and not last[3]):
+        return Receipt(refused="the watch has a document of that name in its own source; take another --batch")
+    if last is not None and last[2] not in (State.VANISHED, State.SUPERSEDED):
+        if last[1] == document.version:
+            return Receipt(last[0], last[2])
+        if last[2] not in (State.FAILED, State.CANCELLED):
+            return Receipt(
+                refused=f"batch {batch} has another document of that name (job {last[0]}); "
+                "take another --batch, or another name"
+            )
+    db.execute(
+        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch, submitted, location)
+           VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)""",
+        (
+            watch_id,
+            document.source,
+            document.version,
+            document.size_bytes,
+            priority,
+            now,
+            join(batch),
+            document.location,
+        ),
+    )
+    job = Job(
+        id=db.last_insert_rowid(),
+        watch=watch,
+        source=document.source,
+        version=document.version,
+        size_bytes=document.size_bytes,
+        priority=priority,
+        attempts=0,
+        interruptions=0,
+        discovered_at=now,
+        location=document.location,
+        batch=batch,
+        submitted=True,
+    )
+    return Receipt(job.id, State.PENDING, job)

@@ -1,0 +1,47 @@
+"""What the statements about jobs share: how a row becomes a job, and lookups of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from daemon.db import Connection, Row
+from daemon.model import Job
+
+MOST_BINDINGS = 900
+"""SQLite allows 999 in its oldest builds."""
+
+T = TypeVar("T")
+
+JOB = """SELECT jobs.id, watches.name, jobs.source, jobs.version, jobs.size_bytes, jobs.priority, jobs.attempts,
+    jobs.interruptions, jobs.discovered_at, jobs.location, documents.converted_version, documents.converted_sha256,
+    batches.name, jobs.submitted, jobs.not_before, jobs.disposal
+FROM jobs JOIN watches ON watches.id = jobs.watch
+LEFT JOIN batches ON batches.id = jobs.batch
+LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.source
+"""
+
+
+def job_of(row: Row) -> Job:
+    """The job of a row that JOB has found."""
+    return Job(*row[:14])
+
+
+def first(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row | None:
+    return next(iter(db.execute(sql, bindings)), None)
+
+
+def watch_id_of(db: Connection, watch: str) -> int:
+    return int(one(db, "SELECT id FROM watches WHERE name = ?", (watch,))[0])
+
+
+def one(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row:
+    row: Row = next(iter(db.execute(sql, bindings)))
+    return row
+
+
+def in_chunks(values: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
+    """As many of the values as one statement can bind at a time, with the list of marks for them."""
+    for start in range(0, len(values), MOST_BINDINGS):
+        chunk = values[start : start + MOST_BINDINGS]
+        yield ", ".join("?" * len(chunk)), chunk
