@@ -106,8 +106,11 @@ class Dispatcher:
 
     def add(self, jobs: Iterable[Job], not_before: float = 0.0) -> None:
         """Queue jobs that are pending in the job table."""
+        jobs = list(jobs)
         with self._changed:
+            self._take_out({job.id for job in jobs} & self._dropped)
             for job in jobs:
+                self._ended_while_refilling.discard(job.id)  # it is pending, whatever it was before
                 self._add(job, not_before)
             self._changed.notify_all()
 
@@ -314,6 +317,22 @@ class Dispatcher:
         if lane is not None:
             self._known[job_id] = None
             lane.held -= 1
+
+    def _take_out(self, dropped: set[int]) -> None:
+        """Jobs that were dropped are pending again, before anybody has come across what was left of them."""
+        dropped -= {job.id for job in self._running.values()}
+        if not dropped:
+            return
+        for lane in self._lanes.values():
+            lane.ready = [entry for entry in lane.ready if entry[1] not in dropped]
+            heapq.heapify(lane.ready)
+        self._delayed = [entry for entry in self._delayed if entry[1] not in dropped]
+        heapq.heapify(self._delayed)
+        self._suspects = [entry for entry in self._suspects if entry[1].id not in dropped]
+        for document, waiting in self._behind.items():
+            self._behind[document] = [job for job in waiting if job.id not in dropped]
+        for job_id in dropped:
+            self._forget(job_id)
 
     def _keep_for_later(self, job: Job) -> None:
         """A job that ended in the table is retried while its worker has not said so here yet."""

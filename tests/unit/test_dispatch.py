@@ -187,6 +187,25 @@ def test_a_refill_does_not_bring_back_what_runs() -> None:
     assert dispatcher.idle()
 
 
+def test_what_is_dropped_and_pending_again_is_handed_out_wherever_it_lies() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1), job(2), job(3, "same"), job(4, "same"), job(5, interruptions=2)])
+    dispatcher.add([job(6)], not_before=1050.0)
+    assert [take(dispatcher).id for _ in range(3)] == [1, 2, 3]
+    assert nothing_to_take(dispatcher), "4 waits behind 3, 5 for all others to end, 6 for its time"
+    dispatcher.pause("a", "operator")
+    dispatcher.add([job(7), job(8)])
+    dispatcher.drop([4, 5, 6, 8])
+    dispatcher.add([job(4, "same"), job(5), job(6), job(8)])
+    dispatcher.resume("a", "operator")
+    assert [take(dispatcher).id for _ in range(4)] == [5, 6, 7, 8]
+    assert nothing_to_take(dispatcher), "4 waits behind 3"
+    dispatcher.done(job(3, "same"))
+    assert take(dispatcher).id == 4
+    clock.now = 2000.0
+    assert nothing_to_take(dispatcher), "none is handed out twice"
+
+
 def test_a_dropped_version_behind_a_running_one_stays_dropped() -> None:
     dispatcher, _, _ = make()
     first, second, third = job(1, "x"), job(2, "x"), job(3, "x")
