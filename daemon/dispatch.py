@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from daemon.errors import EnvironmentProblem
@@ -253,6 +253,12 @@ class Dispatcher:
         with self._changed:
             return list(self._running.values())
 
+    def runs(self, job_ids: Collection[int], seconds: float = 0.0) -> set[int]:
+        """Those of these jobs that workers hold; waits so long for them to be done."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held_of(job_ids), seconds)
+            return self._held_of(job_ids)
+
     def _refill_or_wait(self, watch: str) -> None:
         try:
             self._fill(watch, self._lanes[watch])
@@ -317,6 +323,9 @@ class Dispatcher:
         if lane is not None:
             self._known[job_id] = None
             lane.held -= 1
+
+    def _held_of(self, job_ids: Collection[int]) -> set[int]:
+        return {job.id for job in self._running.values() if job.id in job_ids}
 
     def _take_out(self, dropped: set[int]) -> None:
         """Jobs that were dropped are pending again, before anybody has come across what was left of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 
 from daemon.cancellations import Cancellations
@@ -27,9 +28,13 @@ class Live:
         self._dispatcher.drop(job.id for job in jobs)
 
     def interrupt(self, job_id: int) -> bool:
-        if all(job.id != job_id for job in self._dispatcher.running()):
+        if not self._dispatcher.runs([job_id]) or not self._cancellations.add(job_id):
             return False
-        return self._cancellations.add(job_id)
+        # Its worker may have been done with it in the moment between.
+        return bool(self._dispatcher.runs([job_id])) or not self._cancellations.withdraw(job_id)
+
+    def still_running(self, job_ids: Collection[int], seconds: float) -> set[int]:
+        return self._dispatcher.runs(job_ids, seconds)
 
     def switched(self) -> None:
         self._roster.heed_switches()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
@@ -11,12 +11,13 @@ from daemon import queries
 from daemon.db import reader
 from daemon.errors import ConvertdError, UsageError
 from daemon.jobs import JobTable
-from daemon.model import Job
+from daemon.model import Job, State
 from daemon.sources.base import Source
 from daemon.switches import Switches
 
 CHUNK = 500
 MOST_JOBS = 100_000
+CANCEL_SECONDS = 10.0
 
 
 class Running(Protocol):
@@ -31,7 +32,11 @@ class Running(Protocol):
         ...
 
     def interrupt(self, job_id: int) -> bool:
-        """End what is being done for this job; False where nothing is."""
+        """End what is being done for this job; False where nothing is, or it is too late."""
+        ...
+
+    def still_running(self, job_ids: Collection[int], seconds: float) -> set[int]:
+        """Those of these jobs that have not come to an end within the time."""
         ...
 
     def switched(self) -> None:
@@ -54,6 +59,9 @@ class Down:
 
     def interrupt(self, job_id: int) -> bool:
         return False
+
+    def still_running(self, job_ids: Collection[int], seconds: float) -> set[int]:
+        return set()
 
     def switched(self) -> None:
         pass
@@ -112,12 +120,18 @@ class Operations:
 
     def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
         """`ids`: end jobs that are pending or being converted."""
-        ids = _ids(request)
-        interrupted = [job_id for job_id in ids if self._running.interrupt(job_id)]
+        ids = list(dict.fromkeys(_ids(request)))
+        interrupted = {job_id for job_id in ids if self._running.interrupt(job_id)}
         ended = self._jobs.cancel(job_id for job_id in ids if job_id not in interrupted)
         self._running.cancelled(ended)
-        done = {*interrupted, *(job.id for job in ended)}
-        return {"cancelled": len(done), "refused": [self._why_not(job_id) for job_id in ids if job_id not in done]}
+        done = {job.id for job in ended}
+        # A worker may have taken one between the two questions; another one ends only when its converter has.
+        taken = {job_id for job_id in done if self._running.interrupt(job_id)}
+        ending = self._running.still_running(interrupted | taken, CANCEL_SECONDS)
+        states = {job_id: self._state(job_id) for job_id in ids if job_id not in done}
+        done |= {job_id for job_id in interrupted - ending if states[job_id] == State.CANCELLED}
+        refused = [_why_not(job_id, states[job_id], job_id in ending) for job_id in ids if job_id not in done]
+        return {"cancelled": len(done), "refused": refused}
 
     def pause(self, request: dict[str, Any]) -> dict[str, Any]:
         """`watch`, None for all: stop dispatch."""
@@ -152,12 +166,11 @@ class Operations:
                 ids += queries.ids_by_engine(db, request["engine"], request.get("below"), request.get("watch"))
         return ids
 
-    def _why_not(self, job_id: int) -> str:
+    def _state(self, job_id: int) -> str | None:
+        """What the job is at, for people."""
         with reader(self._database) as db:
             job = queries.job(db, job_id)
-        if job is None:
-            return f"job {job_id} does not exist (see: convertd jobs)"
-        return f"job {job_id} is {job['stage'] or job['state']}: nothing to cancel"
+        return None if job is None else str(job["stage"] or job["state"])
 
     def _switched(self) -> dict[str, Any]:
         self._running.switched()
@@ -183,3 +196,11 @@ def _ids(request: dict[str, Any]) -> list[int]:
     if len(found) > MOST_JOBS:
         raise UsageError(f"more than {MOST_JOBS:,} jobs at once", "Name fewer, or use --failed.")
     return found
+
+
+def _why_not(job_id: int, state: str | None, ending: bool) -> str:
+    if state is None:
+        return f"job {job_id} does not exist (see: convertd jobs)"
+    if ending:
+        return f"job {job_id} is called off, but what it waits for does not answer: it ends with that"
+    return f"job {job_id} is {state}: nothing to cancel"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from daemon.cancellations import Cancellations
 from daemon.config import Limits, Retry, Watch
-from daemon.errors import Cancelled, DocumentError, Kind, Stopped
+from daemon.errors import Cancelled, DocumentError, FatalError, Kind, SourceChanged, SourceVanished
 from daemon.jobs import JobTable
 from daemon.meters import UNMETERED, Meter
 from daemon.model import Conversion, Disposal, Job, Stage, State
@@ -94,16 +94,27 @@ class Pipeline:
     def run(self, route: Route, job: Job) -> Outcome:
         """Take one job through. Its results are durable on return; its state is not yet recorded.
 
-        Raises Cancelled where an operator has called it off.
+        Raises Cancelled where an operator has called it off, whatever else has come over it, unless its source has
+        changed or is gone. Call `left` once its end is recorded.
         """
         try:
             return self._run(route, job)
-        except Stopped:
-            if self._cancellations.wanted(job.id):
-                raise Cancelled("an operator has cancelled it") from None
+        except (Cancelled, FatalError):
             raise
-        finally:
-            self._cancellations.forget(job.id)
+        except (SourceChanged, SourceVanished):
+            self._cancellations.close(job.id)
+            raise
+        except Exception as error:
+            self._close(job, error)
+            raise
+
+    def left(self, job: Job) -> None:
+        """The job is no longer running."""
+        self._cancellations.forget(job.id)
+
+    def _close(self, job: Job, error: Exception | None = None) -> None:
+        if not self._cancellations.close(job.id):
+            raise Cancelled("an operator has cancelled it") from error
 
     def _run(self, route: Route, job: Job) -> Outcome:
         started_at = self._clock()
@@ -111,12 +122,12 @@ class Pipeline:
         documents = route.documents(job)
         with self._fetched(documents, job) as document:
             if route.on_success(job).action == "keep" and self._same_content(documents, job, document):
+                self._close(job)
                 return Outcome(None)
             conversion = self._convert(documents, job, document)
+        self._close(job)
         if not self._jobs.is_current(job):
             return Outcome(State.SUPERSEDED)
-        if not self._cancellations.begin_delivery(job.id):
-            raise Cancelled("an operator has cancelled it")
         with self._timed(job, Stage.DELIVER):
             return self._deliver(route, job, conversion, started_at)
 

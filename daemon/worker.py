@@ -86,6 +86,8 @@ class Worker:
                 self._suspect_surroundings(self._routes[job.watch], job, problem)
             except Stopped:  # while it was to be found out who is to blame
                 self._release(job)
+            finally:
+                self._pipeline.left(job)
 
     def _work(self, route: Route, job: Job) -> None:
         try:
