@@ -22,6 +22,11 @@ from daemon.errors import ConvertdError, NotRunning, Unanswered, UsageError
 
 CLIENT_TIMEOUT_SECONDS = 5.0
 CLIENTS = 16
+QUEUE = 128
+SLOT_SECONDS = 0.1
+"""So long a client waits for one of those that are served to leave: commands come in bursts, and are done quickly."""
+AGAIN_SECONDS = 0.1
+CONNECT_SECONDS = 5.0
 REQUEST_BYTES = 1 << 20
 DESCRIPTORS = 16
 ANSWER_TIMEOUT_SECONDS = 60.0
@@ -52,7 +57,7 @@ class ControlServer:
             with _short(self._path) as path:
                 self._socket.bind(path)
             os.chmod(self._path, 0o600)
-            self._socket.listen(CLIENTS)
+            self._socket.listen(QUEUE)
         except OSError as error:
             raise UsageError(f"the control socket {self._path} cannot be made: {error}", "") from error
 
@@ -64,12 +69,17 @@ class ControlServer:
             except OSError:
                 if self._stopped:
                     return
-                raise
+                time.sleep(AGAIN_SECONDS)  # too many files are open, or the client is gone: no reason to end
+                continue
             client.settimeout(CLIENT_TIMEOUT_SECONDS)
-            if not self._slots.acquire(blocking=False):
+            if not self._slots.acquire(timeout=SLOT_SECONDS):
                 client.close()
                 continue
-            threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+            except RuntimeError:  # no more threads may be started just now
+                self._slots.release()
+                client.close()
 
     def close(self) -> None:
         """Stop listening and remove the socket. Idempotent."""
@@ -100,7 +110,7 @@ class ControlServer:
         try:
             request = json.loads(line)
             answer = self._handler(request.pop("command"), descriptors)
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return _refusal("this daemon does not know that command", "It may be of another version: restart it.", 2)
         try:
             return {"ok": answer(request)}
@@ -134,8 +144,7 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
         client.settimeout(timeout_seconds)
         try:
-            with _short(path) as short:
-                client.connect(short)
+            _connect(client, path)
         except BlockingIOError as error:
             raise Unanswered("the daemon does not answer", "It may be stopping or very busy: try again.") from error
         except OSError as error:
@@ -151,6 +160,20 @@ def ask(
     refused = UsageError(answer["error"], answer["hint"])
     refused.exit_code = answer["exit_code"]
     raise refused
+
+
+def _connect(client: socket.socket, path: str) -> None:
+    """Raises BlockingIOError where too many others wait to be served, and OSError where nobody is there."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            with _short(path) as short:
+                client.connect(short)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(AGAIN_SECONDS)
 
 
 def _refusal(message: str, hint: str, exit_code: int) -> dict[str, Any]:

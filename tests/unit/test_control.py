@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,9 @@ def test_a_deep_state_dir_works(tmp_path: Path) -> None:
         assert ask(served, "echo") == {"got": {}}
 
 
-@pytest.mark.parametrize("line", [b"\n", b"[]\n", b"garbage\n", b'{"command": ["echo"]}\n', b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "line", [b"\n", b"[]\n", b"garbage\n", b'{"command": ["echo"]}\n', b"\xff\xfe\n", b"[" * 60_000 + b"\n"]
+)
 def test_garbage_is_refused_and_the_server_lives(path: str, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
@@ -204,6 +207,41 @@ def test_silent_clients_cannot_keep_others_out(path: str, monkeypatch: pytest.Mo
     finally:
         for client in silent:
             client.close()
+
+
+def test_commands_that_come_in_a_burst_are_all_answered(path: str) -> None:
+    together = threading.Barrier(4 * CLIENTS)
+    answers: list[dict[str, Any]] = []
+
+    def one() -> None:
+        together.wait(30)
+        answers.append(ask(path, "echo"))
+
+    threads = [threading.Thread(target=one) for _ in range(4 * CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(answers) == len(threads)
+
+
+def test_a_process_without_free_descriptors_goes_on_once_it_has_some(path: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        second.settimeout(0.3)
+        free = os.open("/dev/null", os.O_RDONLY)
+        os.close(free)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            first.connect(path)  # the server that waits has a descriptor for this one already
+            second.connect(path)
+            second.sendall(b'{"command": "echo"}\n')
+            with pytest.raises(TimeoutError):
+                second.recv(4096)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        second.settimeout(30)
+        assert b"got" in second.recv(4096)
 
 
 def test_an_endless_request_is_cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
