@@ -35,6 +35,8 @@ from daemon.supervisor import Supervisor
 )
 def command(folders: tuple[str, ...], once: bool, config_path: str | None, state_dir: str | None) -> None:
     """Run the daemon in the foreground; with two folders no configuration file is needed."""
+    early: list[int] = []  # to read it again before it is served would end the daemon otherwise
+    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     config = _configuration(folders, config_path, state_dir)
     log = logs.build(config.log.level, config.log.format)
     with suppress(ValueError, OSError):  # no stderr
@@ -42,6 +44,8 @@ def command(folders: tuple[str, ...], once: bool, config_path: str | None, state
     with ExitStack() as stack:
         supervisor = stack.enter_context(app.running(config, log, once=once))
         _listen_to_signals(supervisor)
+        if early:
+            supervisor.hang_up()
         tick = stack.enter_context(_progress(supervisor)) if once and sys.stderr.isatty() else lambda: None
         exit_code = supervisor.run(tick)
     for stream in (sys.stdout, sys.stderr):
