@@ -31,18 +31,18 @@ class Reload:
         load: Callable[[str], Config],
     ) -> None:
         self._notify = notify
-        self._config = config
+        self._started_with = config
         self._policy = policy
         self._roster = roster
         self._log = log
         self._load = load
 
     def __call__(self) -> Change | None:
-        if self._config.path is None:
+        if self._started_with.path is None:
             self._log.warning("nothing to reload: the daemon runs without a configuration file")
             return None
         try:
-            config = self._load(self._config.path)
+            config = self._load(self._started_with.path)
             change = self._roster.serve(config.watches)
         except ConfigError as error:
             for mistake in error.mistakes:
@@ -53,8 +53,7 @@ class Reload:
             return None
         self._have_told(config.notify)
         self._policy.limits, self._policy.retry = config.limits, config.retry
-        later = needs_restart(self._config, config)
-        self._config = config
+        later = needs_restart(self._started_with, config)
         self._log.info("reloaded", added=change.added, removed=change.removed, changed=change.changed)
         if later:
             self._log.warning("a part of the configuration waits for a restart", keys=later)
