@@ -98,10 +98,10 @@ class Dispatcher:
         with self._changed:
             return watch in self._lanes
 
-    def open(self, watch: str) -> None:
-        """Make a lane for a new watch, and load it from the job table with the next `take`."""
+    def open(self, watch: str, paused: Iterable[str] = ()) -> None:
+        """Make a lane for a new watch, paused for these reasons; the next `take` loads it from the job table."""
         with self._changed:
-            self._lanes[watch] = _Lane(overflow=True)
+            self._lanes[watch] = _Lane(overflow=True, paused=set(paused))
             self._changed.notify_all()
 
     def add(self, jobs: Iterable[Job], not_before: float = 0.0) -> None:

@@ -51,6 +51,8 @@ class Health:
         self._log = log
         self._monotonic = monotonic
         self._probing = threading.Lock()
+        self._switching = threading.Lock()
+        self._retired = False
         self._problem: EnvironmentProblem | None = None
         self._note: str | None = None
         self._needed_bytes = 0
@@ -84,8 +86,11 @@ class Health:
 
     def fell_ill(self, problem: EnvironmentProblem) -> None:
         """Pause the watch. Logged once, and again every `REMIND_SECONDS` of a sickness that comes back."""
-        self._dispatcher.pause(self._watch, REASON)
-        self._problem = problem
+        with self._switching:
+            if self._retired:
+                return
+            self._dispatcher.pause(self._watch, REASON)
+            self._problem = problem
         now = self._monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + REMIND_SECONDS
@@ -108,13 +113,24 @@ class Health:
                 return
             except Stopped:
                 return
-        self._problem = None
         self._needed_bytes = 0
         self._pause_seconds = 0.0
-        self._dispatcher.resume(self._watch, REASON)
+        self._resume()
         if self._announced:
             self._announced = False
             self._log.info("watch resumed", watch=self._watch)
+
+    def retire(self) -> None:
+        """Another health takes over the watch, well until it finds otherwise: this one pauses nothing any more."""
+        self._resume(retire=True)
+
+    def _resume(self, *, retire: bool = False) -> None:
+        with self._switching:
+            if self._retired:
+                return
+            self._retired = retire
+            self._problem = None
+            self._dispatcher.resume(self._watch, REASON)
 
     @property
     def sick(self) -> bool:

@@ -68,6 +68,7 @@ class Roster:
         self._dispatcher = dispatcher
         self._switches = switches
         self._posts: dict[str, Post] = {}
+        self._heeding = threading.Lock()
         self._paused = Paused(False, frozenset())
         self.routes: dict[str, Route] = {}
         self.health: dict[str, Health] = {}
@@ -82,7 +83,7 @@ class Roster:
         return watch in self._posts
 
     def watches(self) -> list[Watch]:
-        """Those that are served, in the order in which they were first configured."""
+        """Those that are served, in the order in which they are configured."""
         return [post.route.watch for post in self.posts()]
 
     def note(self, watch: str, text: str | None) -> None:
@@ -97,6 +98,7 @@ class Roster:
     def serve(self, watches: Iterable[Watch]) -> Change:
         """Serve these and no others from now on. Raises EnvironmentProblem, with nothing changed, where the job table
         cannot be written; the caller begins and ends the threads of the posts."""
+        paused = self._switches.paused()  # first of all, as it may not be possible
         wanted = {watch.name: watch for watch in watches}
         before = dict(self._posts)
         removed = tuple(name for name in before if name not in wanted)
@@ -107,7 +109,10 @@ class Roster:
         for name in removed:
             self._dispatcher.pause(name, RETIRED)
             del self._posts[name]
-        begun = tuple(self._begin(wanted[name]) for name in (*added, *changed))
+        for name in (*removed, *changed):
+            before[name].health.retire()
+        begun = tuple(self._begin(wanted[name], paused) for name in (*added, *changed))
+        self._posts = {name: self._posts[name] for name in wanted}
         self.heed_switches()
         return Change(tuple(before[name] for name in (*removed, *changed)), begun, added, removed, changed)
 
@@ -120,24 +125,23 @@ class Roster:
 
     def heed_switches(self) -> None:
         """Pause and resume as the operators have it."""
-        paused = self._paused = self._switches.paused()
-        for name in self.routes:
-            if paused.holds(name):
-                self._dispatcher.pause(name, OPERATOR)
-            else:
-                self._dispatcher.resume(name, OPERATOR)
+        with self._heeding:  # whoever comes last has read what all have written
+            paused = self._paused = self._switches.paused()
+            for name in list(self.routes):
+                if paused.holds(name):
+                    self._dispatcher.pause(name, OPERATOR)
+                else:
+                    self._dispatcher.resume(name, OPERATOR)
 
-    def _begin(self, watch: Watch) -> Post:
-        new = not self._dispatcher.has(watch.name)
-        if new:
-            self._dispatcher.open(watch.name)
+    def _begin(self, watch: Watch, paused: Paused) -> Post:
+        if not self._dispatcher.has(watch.name):  # no job of it is handed out before it can be served
+            self._dispatcher.open(watch.name, {RETIRED, OPERATOR} if paused.holds(watch.name) else {RETIRED})
         post = self._build(watch)
         self._posts[watch.name] = post
         self.routes[watch.name] = post.route
         self.health[watch.name] = post.health
         self.sources[watch.name] = post.route.source
-        if not new:
-            self._dispatcher.resume(watch.name, RETIRED)
+        self._dispatcher.resume(watch.name, RETIRED)
         return post
 
 

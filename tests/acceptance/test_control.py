@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from daemon.statedir import StateDir
 from tests.harness import Daemon, running, until
 
 HEAD = """
@@ -126,6 +129,37 @@ def test_a_bad_file_is_refused_and_the_old_one_kept(tmp_path: Path) -> None:
         until(lambda: "configuration refused" in daemon.log.read_text(), "it is refused")
         assert "watch[0].priority" in daemon.log.read_text()
         put(daemon, "one", "a.txt")
+
+
+def test_a_reload_mends_a_watch_that_was_configured_wrongly(tmp_path: Path) -> None:
+    with running(tmp_path, HEAD + WATCH.format(name="one")) as daemon:
+        put(daemon, "one", "a.txt")
+        reload(daemon, HEAD + WATCH.format(name="one").replace('"one"\nsink', '"gone/one"\nsink'))
+        until(lambda: daemon.status()["watches"][0]["state"] == "paused", "there is no such folder")
+        reload(daemon, HEAD + WATCH.format(name="one"))
+        put(daemon, "one", "b.txt")
+
+
+def test_a_hang_up_while_the_daemon_starts_is_heeded_and_ends_nothing(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, HEAD + WATCH.format(name="one"))
+    lock = StateDir(str(daemon.state)).lock(0)
+    try:
+        process = daemon.launch()
+        open_files = Path(f"/proc/{process.pid}/fd")
+
+        def waits() -> bool:
+            assert process.poll() is None
+            with suppress(OSError):
+                return any(os.readlink(file).endswith("/state/lock") for file in open_files.iterdir())
+            return False
+
+        until(waits, "it waits for the state_dir")
+        process.send_signal(signal.SIGHUP)
+        lock.release()
+        until(lambda: "reloaded" in daemon.log.read_text(), "the configuration is read again")
+        put(daemon, "one", "a.txt")
+    finally:
+        daemon.close()
 
 
 def put(daemon: Daemon, watch: str, name: str) -> None:
