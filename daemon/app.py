@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -165,11 +165,11 @@ def _assemble(
     roster = Roster(builder.post, jobs, dispatcher, switches)
     roster.serve(config.watches)
     janitor = Janitor(roster.sources, jobs, log, roster.note, tally.note_change, submitted=submitted)
-    for job, reason in jobs.due_disposals():
+    for job, _ in jobs.due_disposals():
         if job.submitted:
             janitor.add(job, DELETE)
-        elif roster.serves(job.watch):
-            janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
+    take_up = partial(_take_up_disposals, jobs, roster, janitor)
+    take_up([watch.name for watch in config.watches])
     cancellations = Cancellations(pool.interrupt)
     pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time, meter)
     worker = Worker(
@@ -208,7 +208,7 @@ def _assemble(
         stop_fetching=clients.stop,
         stops=stops,
         reload=Reload(
-            config, policy, roster, messenger.configure, log, partial(configuration.load, checks=[installed])
+            config, policy, roster, messenger.configure, take_up, log, partial(configuration.load, checks=[installed])
         ),
         messenger=messenger,
         monitor=_monitor(config, state, roster, dispatcher, Vitals(writer, dispatcher), meter),
@@ -355,6 +355,14 @@ def probe_spool(spool: str) -> None:
             f"state_dir cannot be written: {error.strerror}: {spool}",
             "Free space, or mend the permissions; convertd goes on by itself.",
         ) from error
+
+
+def _take_up_disposals(jobs: JobTable, roster: Roster, janitor: Janitor, watches: Collection[str]) -> None:
+    """What an earlier run, or an earlier service of these watches, has left to be disposed of. Raises
+    EnvironmentProblem."""
+    for job, reason in jobs.due_disposals():
+        if job.watch in watches and not job.submitted:
+            janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
 
 
 def _disposal(watch: Watch, reason: str) -> Disposal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from daemon.config import Config, Notify
 from daemon.errors import ConfigError, EnvironmentProblem
@@ -17,8 +17,9 @@ FIXED_LIMITS = ("in_flight_bytes", "spool_above_bytes", "converter_memory_bytes"
 class Reload:
     """Called by one thread at a SIGHUP. Returns what became of the watches, None where nothing was changed.
 
-    `load` reads a file, or raises ConfigError with all its mistakes; `notify` has others told of events, or raises
-    EnvironmentProblem where the job table cannot be written.
+    `load` reads a file, or raises ConfigError with all its mistakes; `notify` has others told of events, `take_up` has
+    the disposals carried out that wait for watches which come back; both raise EnvironmentProblem where the job table
+    cannot be used.
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class Reload:
         policy: Policy,
         roster: Roster,
         notify: Callable[[Notify], None],
+        take_up: Callable[[Collection[str]], None],
         log: Log,
         load: Callable[[str], Config],
     ) -> None:
         self._notify = notify
+        self._take_up = take_up
         self._started_with = config
         self._policy = policy
         self._roster = roster
@@ -52,6 +55,7 @@ class Reload:
             self._log.error("configuration not applied, the old one is kept", error=problem.message, hint=problem.hint)
             return None
         self._have_told(config.notify)
+        self._have_taken_up(change.added)
         self._policy.limits, self._policy.retry = config.limits, config.retry
         later = needs_restart(self._started_with, config)
         self._log.info("reloaded", added=change.added, removed=change.removed, changed=change.changed)
@@ -65,6 +69,12 @@ class Reload:
             self._notify(notify)
         except EnvironmentProblem as problem:
             self._log.error("[notify] not applied: reload again", error=problem.message, hint=problem.hint)
+
+    def _have_taken_up(self, watches: Collection[str]) -> None:
+        try:
+            self._take_up(watches)
+        except EnvironmentProblem as problem:
+            self._log.error("sources not disposed of before the next start", error=problem.message, hint=problem.hint)
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

@@ -162,6 +162,22 @@ def test_a_hang_up_while_the_daemon_starts_is_heeded_and_ends_nothing(tmp_path: 
         daemon.close()
 
 
+def test_a_watch_that_comes_back_has_its_disposals_carried_out(tmp_path: Path) -> None:
+    one = HEAD + WATCH.format(name="one")
+    both = one + WATCH.format(name="two") + 'on_success = "delete"\n'
+    with running(tmp_path, both) as daemon:
+        put(daemon, "two", "a.txt")
+        until(lambda: states(daemon) == {"a.txt": "completed"}, "that is recorded")
+        source = daemon.folder / "two" / "a.txt"
+        assert source.exists(), "it is left alone for some seconds"
+        daemon.kill()
+        assert daemon.config is not None
+        daemon.config.write_text(one)
+        daemon.start()
+        reload(daemon, both)
+        until(lambda: not source.exists(), "it is deleted")
+
+
 def put(daemon: Daemon, watch: str, name: str) -> None:
     """Drop a document into a watch's folder and wait for its result."""
     folder = daemon.folder / watch
