@@ -17,6 +17,7 @@ from daemon import targets
 from daemon.errors import EnvironmentProblem, FatalError
 from daemon.logs import Log
 from daemon.meters import Meter
+from daemon.model import printable
 from daemon.outbox import Event, Outbox
 from daemon.targets.base import Target, Undelivered
 
@@ -190,6 +191,9 @@ class Line:
             target.deliver(event)
         except Undelivered as error:
             self._failed(target, str(error))
+            return False
+        except Exception as error:  # no trouble with a target may end the daemon
+            self._failed(target, printable(f"internal error: {error!r}"))
             return False
         with self._changed:
             if self._target is not target:

@@ -55,9 +55,12 @@ class Command:
 
     def deliver(self, event: Event) -> None:
         deadline = time.monotonic() + self._run_seconds
-        with self._running(event.payload.encode()) as process:
-            said = _listen(process, deadline)
-            code = _wait(process, deadline)
+        try:
+            with self._running(event.payload.encode()) as process:
+                said = _listen(process, deadline)
+                code = _wait(process, deadline)
+        except OSError as error:  # no descriptor or no memory to spare, say
+            raise Undelivered(f"cannot be started: {error.strerror}") from error
         if code != 0:
             raise Undelivered(_reason(code, said, self._run_seconds))
 
@@ -96,19 +99,16 @@ class Command:
         with self._lock:
             if self._aborted:
                 raise Undelivered("stopped")
-            try:
-                self._process = subprocess.Popen(
-                    self._argv,
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    bufsize=0,
-                    env=self._environment,
-                    cwd="/",
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise Undelivered(f"cannot be started: {error.strerror}") from error
+            self._process = subprocess.Popen(
+                self._argv,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                env=self._environment,
+                cwd="/",
+                start_new_session=True,
+            )
             return self._process
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -58,6 +59,15 @@ def test_a_failing_command_says_why() -> None:
     assert why(sh("kill -TERM $$")) == "was ended by signal 15"
     assert why(sh(r"printf 'a\033[31mb'; exit 1")) == r"exit code 1: a\x1b[31mb"
     assert why(Command(["/nowhere/tell"], {})) == "cannot be started: No such file or directory"
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open"])
+def test_a_process_that_has_no_descriptor_to_spare_delivers_nothing(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, call, refuse)
+    assert why(sh("true")) == "cannot be started: Too many open files"
 
 
 def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:

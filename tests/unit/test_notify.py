@@ -143,6 +143,24 @@ def _failed(line: Line, failures: int) -> dict[str, Any] | None:
     return condition if condition is not None and condition["failures"] == failures else None
 
 
+def test_a_target_that_breaks_ends_no_thread(box: Box) -> None:
+    class Broken(Told):
+        def deliver(self, event: Event) -> None:
+            if not self.payloads and not self.attempts:
+                self.attempts += 1
+                raise MemoryError("none left")
+            super().deliver(event)
+
+    told, clock = Broken(), Clock()
+    with line_to(box, told, clock) as line:
+        announce(box, "a")
+        condition = until(lambda: _failed(line, 1), "it is seen")
+        assert condition["error"] == "internal error: MemoryError('none left')"
+        clock.now += 1
+        line.wake()
+        until(lambda: told.payloads == ["a"], "it arrives")
+
+
 def test_an_event_that_fails_holds_up_those_behind_it_and_no_other_target(box: Box) -> None:
     dead, well = Told("dead"), Told("well")
     dead.held = threading.Event()
