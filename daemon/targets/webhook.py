@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import http.client
 import io
+import os
 import socket
 import ssl
 import threading
@@ -148,7 +149,7 @@ class Webhook:
         return self._socket
 
     def _connect(self, deadline: float) -> socket.socket:
-        end = socket.create_connection((self._host, self._port), timeout=min(CONNECT_SECONDS, _left(deadline)))
+        end = self._reach(deadline)
         try:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.settimeout(_left(deadline))
@@ -156,6 +157,22 @@ class Webhook:
         except BaseException:
             end.close()
             raise
+
+    def _reach(self, deadline: float) -> socket.socket:
+        """Connect to the first of the host's addresses that answers; all of them share the deadline."""
+        refusal: OSError = OSError("the host has no address")
+        for family, kind, _, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+            self._raise_if_aborted()
+            end = socket.socket(family, kind)
+            try:
+                end.settimeout(min(CONNECT_SECONDS, _left(deadline)))
+                end.connect(address)
+            except OSError as error:
+                end.close()
+                refusal = error
+            else:
+                return end
+        raise refusal
 
     def _raise_if_aborted(self) -> None:
         with self._lock:
@@ -206,10 +223,13 @@ def _left(deadline: float) -> float:
 
 
 def _secret(path: str) -> bytes:
-    """Read anew each time: it may be replaced while the daemon runs."""
+    """Read anew each time: it may be replaced while the daemon runs. Without waiting: a FIFO might never be filled."""
     try:
-        with open(path, "rb") as file:
-            secret = file.read(SECRET_BYTES).strip()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            secret = os.read(fd, SECRET_BYTES).strip()
+        finally:
+            os.close(fd)
     except OSError as error:
         raise Undelivered(f"secret_file cannot be read: {error.strerror}") from error
     if not secret:

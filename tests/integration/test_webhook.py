@@ -7,11 +7,14 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +77,9 @@ def test_without_its_secret_nothing_is_sent(receiver: Receiver, tmp_path: Path) 
     assert why(webhook) == "secret_file cannot be read: No such file or directory"
     (tmp_path / "secret").write_text(" \n")
     assert why(webhook) == "secret_file is empty"
+    (tmp_path / "secret").unlink()
+    os.mkfifo(tmp_path / "secret")
+    assert why(webhook) == "secret_file is empty", "nobody waits for who might fill it"
     assert receiver.requests == []
 
 
@@ -140,6 +146,38 @@ def test_a_server_that_is_down(receiver: Receiver, webhook: Webhook) -> None:
     assert why(webhook) == "Connection refused"
     receiver.start()
     webhook.deliver(EVENT)
+
+
+def test_all_addresses_of_a_host_share_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as stack:
+        address = silent.getsockname()
+        for _ in range(3):  # of a queue that is full nobody hears anything
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(address)
+        asked: list[float | None] = []
+
+        class Counted(socket.socket):
+            def connect(self, address: Any) -> None:
+                asked.append(self.gettimeout())
+                super().connect(address)
+
+        six = socket.getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM) * 6
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: six)
+        monkeypatch.setattr(socket, "socket", Counted)
+        assert why(Webhook("http://six.example/", answer_seconds=0.3)) == "did not answer within 0.3 s"
+    assert len(asked) == 1, "the first took all the time there was"
+
+
+def test_the_next_address_of_a_host_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = socket.getaddrinfo("127.0.0.1", receiver.port, type=socket.SOCK_STREAM)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        bad = socket.getaddrinfo("127.0.0.1", closed.getsockname()[1], type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: bad + good)
+    webhook = Webhook("http://two.example/")
+    webhook.deliver(EVENT)
+    webhook.close()
+    assert len(receiver.accepted) == 1
 
 
 def test_a_host_that_does_not_exist() -> None:
