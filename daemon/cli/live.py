@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from daemon import queries
+from daemon.cli import notes
 from daemon.cli.common import Place, clock_time, print_json
 from daemon.cli.status import assemble
 from daemon.db import Connection
@@ -115,8 +116,8 @@ def _work(db: Connection, live: dict[str, Any] | None) -> list[Work]:
 
 
 class Lines:
-    """For who keeps a log, or reads through a pipe: a line when the counts have changed, and one for each watch whose
-    state has."""
+    """For who keeps a log, or reads through a pipe: a line when the counts have changed, one for each watch whose state
+    has, and one for each target of notifications that begins to fail, fails otherwise, or takes events again."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -131,9 +132,13 @@ class Lines:
         for watch in status["watches"]:
             if self._is_news(watch["name"], f"{watch['state']}{': ' + watch['error'] if watch['error'] else ''}"):
                 self._say(f"watch {watch['name']} is {self._said[watch['name']]}")
+        for target, trouble in notes.news(status):
+            if self._is_news(f"notify {target}", trouble, before=""):
+                self._say(f"notify {target}: {trouble or 'events are delivered again'}")
 
-    def _is_news(self, about: str, text: str) -> bool:
-        before = self._said.get(about)
+    def _is_news(self, about: str, text: str, before: str | None = None) -> bool:
+        """Whether it is not what was said of that last, `before` if nothing was."""
+        before = self._said.get(about, before)
         self._said[about] = text
         return before != text
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from daemon import queries
 from daemon.db import Connection
+from daemon.words import printable
 
 UNKNOWN = {"address": None, "error": None, "failures": 0, "again_in_seconds": None}
 
@@ -36,7 +37,18 @@ def troubles(status: Mapping[str, Any]) -> Iterator[str]:
         parts = [part for part in (_failing(target), _dropped(target)) if part]
         if parts:
             whom = f"{name} {target['address']}" if target["address"] else name
-            yield f"! notify {whom}: {'; '.join(parts)}"
+            yield printable(f"! notify {whom}: {'; '.join(parts)}")
+
+
+def news(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """For each target what is wrong with it, nothing where nothing is; without what changes from second to second.
+
+    Not for one whose state nobody knows: the daemon is down, or has just started and not tried yet what waits.
+    """
+    for name, target in status.get("notify", {}).items():
+        if target["address"] is None or (target["waiting"] and not target["error"]):
+            continue
+        yield name, printable("; ".join(part for part in (target["error"], _dropped(target)) if part))
 
 
 def _failing(target: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from daemon.cli import notes
 from daemon.cli.live import Snapshot, Work, duration
 from daemon.words import printable
 
@@ -59,6 +60,7 @@ def picture(snapshot: Snapshot, done: int) -> Iterator[list[Piece]]:
     yield _progress(snapshot, done)
     yield []
     yield from _watches(snapshot.status["watches"])
+    yield from ([(trouble, "yellow")] for trouble in notes.troubles(snapshot.status))
     if snapshot.work:
         yield from ([], [("at work", "bold")])
         yield from map(_work, snapshot.work)

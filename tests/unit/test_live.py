@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from daemon.cli import notes
 from daemon.cli.common import Place
 from daemon.cli.live import Lines, Snapshot, Work, duration, take
 from daemon.cli.screen import Screen, picture
@@ -117,6 +118,49 @@ def test_lines_tell_what_is_news(capsys: pytest.CaptureFixture[str]) -> None:
         "watch inbox is running",
         "running  pending 1  processing 0  completed 1  failed 0  2.0/s, 0 s left",
         "watch inbox is paused: by `convertd pause`",
+    ]
+
+
+def notified(error: str | None = None, *, dropped: int = 0, oldest: float = 90.0) -> Snapshot:
+    shown = snapshot()
+    target = {"address": "https://a.example", "error": error, "failures": 3 if error else 0, "again_in_seconds": oldest}
+    shown.status["notify"] = {
+        "webhook": {**target, "waiting": 2 if error else 0, "oldest_seconds": oldest, "dropped": dropped}
+    }
+    return shown
+
+
+def test_the_picture_tells_of_events_that_are_not_delivered() -> None:
+    assert "notify" not in text(notified())
+    expected = (
+        "! notify webhook https://a.example: answered 500\\x1b[2J; 2 events wait, the first for 90 s;"
+        " tried again in 90 s; 256 events were dropped, as too many waited"
+    )
+    assert expected in text(notified("answered 500\x1b[2J", dropped=256)).splitlines()
+
+
+def test_lines_tell_of_events_that_are_not_delivered_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines, down, untried = Lines(), notified(), notified()
+    down.status["notify"]["webhook"] |= notes.UNKNOWN
+    untried.status["notify"]["webhook"]["waiting"] = 2
+    for shown in (
+        notified(),
+        notified("answered 500"),
+        down,
+        untried,
+        notified("answered 500", oldest=91.0),
+        notified("answered 500", dropped=256),
+        notified(dropped=256),
+        notified(),
+        notified(),
+    ):
+        lines.show(shown)
+    said = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines() if "notify" in line]
+    assert said == [
+        "notify webhook: answered 500",
+        "notify webhook: answered 500; 256 events were dropped, as too many waited",
+        "notify webhook: 256 events were dropped, as too many waited",
+        "notify webhook: events are delivered again",
     ]
 
 
