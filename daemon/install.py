@@ -126,6 +126,11 @@ def _on_places(hidden: Sequence[str], needed: Needs) -> list[str]:
         notes.append(f"homes are hidden from the service (ProtectHome=tmpfs) but for: {', '.join(bound)}")
     if temporary := [folder for folder in places if below(folder, TEMPORARY)]:
         notes.append(f"no place to stay, as it is cleaned now and then: {', '.join(temporary)}")
+    notes += [
+        f"{link} is not there for the service, which sees no links in {' and '.join(HIDDEN)}: write {real} instead"
+        for link, real in needed.links
+        if below(link, HIDDEN) and not below(link, places)
+    ]
     return notes
 
 

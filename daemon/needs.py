@@ -18,12 +18,14 @@ from daemon.units import Network, outermost
 
 @dataclass(frozen=True)
 class Needs:
-    """Paths without symbolic links. `files` is what else is read, such as the configuration."""
+    """Paths without symbolic links. `files` is what else is read, such as the configuration; `links` are the paths as
+    they are configured, where a symbolic link leads from them to what is needed, each with that."""
 
     sources: tuple[str, ...]
     written: tuple[str, ...]
     files: tuple[str, ...]
     network: Network
+    links: tuple[tuple[str, str], ...] = ()
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -35,14 +37,15 @@ def needs(config: Config) -> Needs:
     """What the daemon needs for this configuration."""
     sources: list[str] = []
     written = [config.state_dir]
-    files = [config.path, config.ocr.tessdata_dir, config.notify.secret_file, *config.notify.command[:1]]
+    files = [config.path, config.ocr.tessdata_dir, config.notify.secret_file, *_of_hook(config)]
     for watch in config.watches:
         disposals = (watch.on_success, watch.on_failure)
         disposed = any(disposal.action != "keep" for disposal in disposals)
         (written if disposed else sources).append(watch.source)
         written += [watch.sink, *(disposal.target for disposal in disposals)]
         files += [watch.s3.credentials_file, watch.s3.ca_bundle]
-    return Needs(_absolute(sources), _absolute(written), _absolute(files), network(config))
+    links = _links((*sources, *written, *files))
+    return Needs(_absolute(sources), _absolute(written), _absolute(files), network(config), links)
 
 
 def network(config: Config) -> Network:
@@ -127,6 +130,17 @@ def _above(path: str) -> list[str]:
 
 def _absolute(paths: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted({os.path.realpath(path) for path in paths if path and os.path.isabs(path)}))
+
+
+def _links(paths: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
+    absolute = sorted({path for path in paths if path and os.path.isabs(path)})
+    return tuple((path, real) for path in absolute if (real := os.path.realpath(path)) != os.path.normpath(path))
+
+
+def _of_hook(config: Config) -> list[str]:
+    """The program, and what an interpreter is given to run."""
+    program, arguments = config.notify.command[:1], config.notify.command[1:]
+    return [*program, *filter(os.path.isfile, arguments)]
 
 
 def _is_remote(watch: Watch) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,20 @@ def test_a_dry_run_prints_the_unit_and_changes_nothing(install: Install, tmp_pat
     assert "systemctl enable --now convertd-scans" in result.stderr
     assert "no network" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_link_that_the_service_will_not_see_is_told(tmp_path: Path) -> None:
+    hidden = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    try:
+        (tmp_path / "real").mkdir()
+        (hidden / "inbox").symlink_to(tmp_path / "real")
+        config = tmp_path / "config.toml"
+        config.write_text(f'[[watch]]\nname = "in"\nsource = "{hidden}/inbox"\nsink = "{tmp_path}/out"\n')
+        said = convertd("install", "--dry-run", "--config", str(config), cwd=tmp_path).stderr
+        assert f"note: {hidden}/inbox is not there for the service" in said
+        assert f"write {tmp_path.resolve()}/real instead" in said
+    finally:
+        shutil.rmtree(hidden)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -67,6 +67,16 @@ def test_a_symbolic_link_is_followed_to_what_is_needed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     watch = f'source = "{tmp_path}/in"\nsink = "{tmp_path}/link"\n'
     assert needed_by(tmp_path, watch)[1] == {"real", "state"}
+    links = needs(configuration.load(str(tmp_path / "etc" / "config.toml"))).links
+    assert links == ((f"{tmp_path}/link", f"{tmp_path}/real"),)
+
+
+def test_a_hook_needs_its_program_and_what_that_is_given_to_run(tmp_path: Path) -> None:
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks" / "tell.py").touch()
+    command = ["python3", f"{tmp_path}/hooks/tell.py", f"{tmp_path}/hooks", f"{tmp_path}/log/not-there", "topic"]
+    watch = f'source = "{tmp_path}/in"\nsink = "{tmp_path}/out"\n'
+    assert needed_by(tmp_path, watch, f"[notify]\ncommand = {command}")[2] == {"etc/config.toml", "hooks/tell.py"}
 
 
 def test_the_program_is_this_one() -> None:
