@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import documents
 from tests.harness import ROOT, until
@@ -32,6 +34,11 @@ sink = "/srv/second/out"
 on_success = "move:/srv/second/done"
 """
 STATE = 'state_dir = "/var/lib/convertd"\n'
+METRICS = "http://127.0.0.1:9464"
+NOTIFY = """
+notify.command = ["tell"]
+metrics.listen = "127.0.0.1:9464"
+"""
 # What the tests add to the unit: where this checkout is.
 DROP_IN = f"[Service]\nEnvironment=PYTHONPATH={ROOT}\n"
 HANGING = f"""
@@ -70,6 +77,25 @@ def service(machine: Machine) -> Iterator[Machine]:
     machine.run("systemctl", "restart", "convertd")
     yield machine
     machine.run("systemctl", "reset-failed", "convertd", check=False)
+
+
+@pytest.fixture
+def told(machine: Machine) -> Iterator[Machine]:
+    """A machine whose convertd, under the unit for its configuration, has a command and monitoring to tell."""
+    unit = machine.path("/etc/systemd/system/convertd.service")
+    before = unit.read_text()
+    machine.write("/usr/local/bin/tell", "#!/bin/sh\n{ cat; echo; } >>/srv/told/events\n")
+    machine.path("/usr/local/bin/tell").chmod(0o755)
+    machine.run("install", "-d", "-o", "convertd", "/srv/told")
+    machine.write(CONFIG_FILE, STATE + NOTIFY + WATCH)
+    machine.run(PYTHON, "-m", "daemon", "install", "--config", CONFIG_FILE, env=CHECKOUT)
+    machine.write("/etc/systemd/system/convertd.service.d/told.conf", "[Service]\nReadWritePaths=/srv/told\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "convertd")
+    yield machine
+    machine.path("/etc/systemd/system/convertd.service.d/told.conf").unlink()
+    unit.write_text(before)
+    machine.run("systemctl", "daemon-reload")
 
 
 def shown(machine: Machine, name: str) -> str:
@@ -201,6 +227,47 @@ def test_a_mistake_at_the_start_is_not_tried_again_and_again(service: Machine) -
     service.run("systemctl", "restart", "convertd", check=False)
     assert shown(service, "ActiveState") == "failed"
     assert shown(service, "ExecMainStatus") == "2"
+
+
+def test_who_is_to_be_told_is_told_from_within_the_unit(told: Machine) -> None:
+    drop(told, INBOX, "told.txt", b"words")
+    converted(told, OUTBOX, "told.txt")
+    lines = until(lambda: _lines(told.path("/srv/told/events")), "the command has heard of it")
+    assert [(event["kind"], event["source"], event["watch"]) for event in map(json.loads, lines)] == [
+        ("completed", "told.txt", "first")
+    ]
+    asked = f"import urllib.request; print(urllib.request.urlopen('{METRICS}/%s', timeout=30).read().decode())"
+    metrics = told.run(PYTHON, "-c", asked % "metrics")
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+    }
+    assert found["convertd_jobs_total", "completed", "first"] == 1
+    assert found["convertd_notify_attempts_total", "command", "delivered"] == 1
+    assert found["process_resident_memory_bytes",] > 0
+    assert told.run(PYTHON, "-c", asked % "healthz").strip() == "ok"
+
+
+def test_the_journal_knows_how_serious_a_line_is(service: Machine) -> None:
+    drop(service, INBOX, "good.txt", b"words")
+    drop(service, INBOX, "bad\n<0>{forged}.pdf", b"%PDF-1.4 not really")
+    converted(service, OUTBOX, "good.txt")
+
+    def entries() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for line in service.run("journalctl", "--unit=convertd", "--output=json", "_COMM=convertd").splitlines():
+            entry = json.loads(line)
+            found.setdefault(json.loads(entry["MESSAGE"])["event"], []).append(entry["PRIORITY"])
+        return found
+
+    said = until(lambda: (all_of_it := entries()).get("failed") and all_of_it, "the failure is in the journal")
+    assert set(said["converted"]) == {"6"} and set(said["failed"]) == {"4"}
+    assert not {"0", "1", "2"} & {priority for priorities in said.values() for priority in priorities}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _keep(machine: Machine) -> None:
