@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import stat
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -76,11 +77,20 @@ def _secret(path: str) -> Finding:
 
 
 def _receiver(url: str) -> Finding:
-    """Only connected to: an event that is none would be somebody's alarm. Its path may be a secret."""
+    """Only connected to, and its certificate looked at: an event that is none would be somebody's alarm. Its path may
+    be a secret."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme.lower()]
     try:
-        socket.create_connection((host, port), CONNECT_SECONDS).close()
+        with socket.create_connection((host, port), CONNECT_SECONDS) as end:
+            if parts.scheme.lower() == "https":
+                end.settimeout(CONNECT_SECONDS)
+                ssl.create_default_context().wrap_socket(end, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        what = f"notify.webhook: the certificate of {host}:{port} is refused: {error.verify_message}"
+        return problem(
+            what, "Renew it, or name that of an authority of your own in the environment: SSL_CERT_FILE=FILE"
+        )
     except OSError as error:
         what = f"notify.webhook: {host}:{port} cannot be reached: {error.strerror or error}"
         return warning(what, "Check name, network and receiver; events are kept until it answers")

@@ -18,7 +18,11 @@ from typing import Any
 
 import pytest
 
+from daemon import config as configuration
+from daemon.checks import reporting
+from daemon.checks.base import Level, Stopping
 from daemon.outbox import Event
+from daemon.settings import Notify
 from daemon.targets.base import Undelivered
 from daemon.targets.webhook import Webhook
 from tests.harness import until
@@ -293,6 +297,21 @@ def test_a_known_certificate_is_trusted(tls_receiver: Receiver, certificate: str
     webhook.close()
     assert len(tls_receiver.accepted) == 2
     assert tls_receiver.connections == 1
+
+
+def test_doctor_looks_at_the_certificate_and_sends_nothing(
+    tls_receiver: Receiver, certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration.defaults()._replace(notify=Notify(webhook=f"{tls_receiver.url}/token"))
+    check = reporting.group(config, daemon_runs=False).check
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    (found,) = check(Stopping())
+    assert found.level is Level.PROBLEM and "is refused: self" in found.what and "SSL_CERT_FILE" in found.remedy
+    assert "token" not in found.what
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    (found,) = check(Stopping())
+    assert found.level is Level.OK
+    assert tls_receiver.requests == []
 
 
 @pytest.mark.parametrize("status", [HANG, DRIP])
