@@ -79,7 +79,11 @@ class MonitorServer:
             if not self._slots.acquire(blocking=False):
                 client.close()
                 continue
-            threading.Thread(target=self._serve, args=(client,), name="monitor-client", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="monitor-client", daemon=True).start()
+            except RuntimeError:  # no thread to be had: no reason to end either
+                self._slots.release()
+                client.close()
 
     def close(self) -> None:
         """Stop listening. Idempotent."""

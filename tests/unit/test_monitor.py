@@ -117,6 +117,17 @@ def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch)
     thread.join(30)
 
 
+def test_no_thread_to_be_had_ends_nothing(server: MonitorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(CLIENTS + 1):
+            assert raw(server, b"") == b""
+    assert ask(server, "/metrics")[0] == 200
+
+
 def test_a_port_that_is_taken_is_said_so(server: MonitorServer) -> None:
     second = MonitorServer("127.0.0.1", server.port, {})
     with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1 port {server.port}: Address already in use"):
