@@ -102,6 +102,6 @@ def _printable(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any
 
 
 def _harmless(key: str, value: Any) -> Any:
-    if key == "exception":  # a traceback keeps its lines
-        return "\n".join(map(printable, str(value).split("\n")))
+    if key == "exception":  # a traceback keeps its lines; none of them begins as one of the log does
+        return "\n".join(f"  {printable(line)}" for line in str(value).split("\n"))
     return value if isinstance(value, (int, float)) or value is None else printable(str(value))

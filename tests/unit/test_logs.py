@@ -42,6 +42,14 @@ def test_a_traceback_keeps_its_lines_and_loses_its_escapes() -> None:
     assert "\x1b[31m" not in stream.getvalue()
 
 
+def test_what_an_exception_says_forges_no_line_among_those_of_its_traceback() -> None:
+    stream = io.StringIO()
+    log = logs.build("info", "console", stream)
+    log.error("internal error", exception=f"Traceback\nValueError: no such page in {EVIL}")
+    log.info("next")
+    assert [line[0] == " " for line in stream.getvalue().splitlines()] == [False, True, True, True, False]
+
+
 def test_a_closed_stream_is_no_error() -> None:
     stream = io.StringIO()
     log = logs.build("info", "json", stream)
