@@ -52,6 +52,7 @@ def command(
 
 def _record(job: dict[str, Any]) -> dict[str, Any]:
     record = {key: job[key] for key in KEYS}
+    record["source"] = job["source_bytes"].decode("utf-8", "backslashreplace")  # as it is: a path that opens
     for key in TIMES:
         record[key] = None if job[key] is None else rfc3339(job[key])
     return record

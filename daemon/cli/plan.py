@@ -15,7 +15,7 @@ from daemon.cli.common import Place, locate, place_options, print_json
 from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import ConvertdError, UsageError
-from daemon.words import display
+from daemon.words import display, printable
 
 FAILS = {
     "empty": "empty",
@@ -84,7 +84,7 @@ class Look:
         for entry in self._entries():
             fails = f"   fails: {FAILS[entry.fails]}" if entry.fails else ""
             size = f"{entry.size_bytes:>14,}"
-            yield f"  {entry.news:<7} {size}  {display(entry.source)} → {entry.output}{fails}"
+            yield f"  {entry.news:<7} {size}  {display(entry.source)} → {printable(entry.output)}{fails}"
         yield from map("  {}".format, self._sums())
         yield ""
 
@@ -189,7 +189,7 @@ class Look:
         if found.renamed:
             yield f"{found.renamed:,} results are called otherwise, as names were unsafe, too long or in the way"
         for output, first, second in found.collisions:
-            yield f"! {display(first)} and {display(second)} would both become {output}: rename one of them"
+            yield f"! {display(first)} and {display(second)} would both become {printable(output)}: rename one of them"
 
 
 def _place(location: str) -> str:

@@ -160,7 +160,7 @@ def _wait(place: Place, jobs: dict[int, str]) -> bool:
     failed = False
     for name, (_, state, output, kind, error) in _ends(place, dict(jobs)):
         failed |= state == State.FAILED
-        said = f" → {output}" if state == State.COMPLETED else ""
+        said = f" → {printable(output)}" if state == State.COMPLETED else ""
         said = f": {kind}: {printable(error)}" if state == State.FAILED else said
         click.echo(f"{state or 'dropped':<10} {name}{said}")
     return failed

@@ -108,7 +108,7 @@ def _story(job: dict[str, Any]) -> Iterator[str]:
         yield f"    {job['error_kind']}: {printable(job['error'])}"
         yield f"    → {job['hint']}"
     if job["output"]:
-        yield f"    output {job['output']} by {job['engine']} {job['engine_version']}"
+        yield f"    output {printable(job['output'])} by {job['engine']} {job['engine_version']}"
     if job["disposal"]:
         yield "    its source is about to be disposed of"
     if job["submitted"]:

@@ -53,7 +53,8 @@ class Sink(Protocol):
 
         On return everything is durable, and no reader ever saw a part of a file. Replaces what was there; where other
         daemons may write to the same place, not what a newer version has put there meanwhile, but raises what
-        `origin.verify` raises. Returns the location of the last file, for people.
+        `origin.verify` raises. Returns the location of the last file as it is (but for bytes that are not UTF-8):
+        whoever shows it to people makes it printable.
         """
         ...
 

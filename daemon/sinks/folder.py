@@ -73,7 +73,7 @@ class FolderSink:
                 for leftover in written:
                     with suppress(OSError):
                         os.unlink(leftover, dir_fd=folder)
-        return display(targets[-1])
+        return targets[-1].decode("utf-8", "backslashreplace")
 
     def remove(self, name: str | bytes, suffixes: tuple[str, ...]) -> None:
         base = self._path(name)

@@ -64,6 +64,20 @@ def test_both_targets_hear_of_every_end(tmp_path: Path) -> None:
         assert "notify" not in daemon.command("status").stdout
 
 
+def test_paths_are_told_as_they_are(tmp_path: Path) -> None:
+    name = "Screenshot at 9.00\u202fAM \u3000.html"  # spaces that Python does not call printable
+    with receiving() as receiver, running(tmp_path, configuration(webhook=receiver.url)) as daemon:
+        drop(daemon, name)
+        (event,) = until(lambda: receiver.events, "it is told")
+        assert event["source"] == name
+        assert Path(event["output"]).read_text().strip()
+        (job,) = daemon.jobs()
+        assert (job["source"], job["output"]) == (name, event["output"])
+        assert "\u202f" not in daemon.command("jobs").stdout
+        assert "\u202f" not in daemon.command("why", str(job["id"])).stdout
+        assert "\u202f" not in daemon.command("plan", "--limit", "5").stdout
+
+
 def _nothing_waits(daemon: Daemon) -> dict[str, Any] | None:
     status = daemon.status()
     return status if all(target["waiting"] == 0 for target in status["notify"].values()) else None

@@ -26,6 +26,7 @@ from daemon.sinks.s3 import S3Sink
 from tests.harness import environment
 from tests.servers import Bucket, s3_settings
 
+NARROW = "Screenshot at 9.00\u202fAM"  # as one kind of computer names them, with a space that is not printable
 FILES = {".json": b"{}", ".md": b"# hi"}
 
 
@@ -139,6 +140,10 @@ def test_every_sink_has_a_bench() -> None:
 @pytest.fixture(params=sorted(BENCHES))
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield BENCHES[request.param](request, tmp_path)
+
+
+def test_the_location_is_as_it_is(bench: Bench) -> None:
+    assert bench.sink.publish(f"a/{NARROW}.png", FILES).endswith(f"a/{NARROW}.png.md")
 
 
 def test_results_appear_under_their_names(bench: Bench) -> None:

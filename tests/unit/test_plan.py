@@ -179,6 +179,12 @@ def test_rows_are_limited_and_counted(tmp_path: Path, inbox: Path) -> None:
     assert (found["documents"], found["new"]) == ([], 5)
 
 
+def test_no_name_steers_the_terminal(tmp_path: Path, inbox: Path) -> None:
+    (inbox / "gpj.\u202etxt.txt").write_bytes(b"x")
+    said = ask(tmp_path).stdout
+    assert r"gpj.\u202etxt.txt → gpj.\u202etxt.txt.md" in said and "\u202e" not in said
+
+
 def test_a_source_that_is_to_be_made_is_no_failure(tmp_path: Path) -> None:
     result = ask(tmp_path)
     assert result.exit_code == 0
