@@ -33,6 +33,7 @@ CONNECT_SECONDS = 5.0
 BODY_SECONDS = 1.0
 ANSWER_BYTES = 1 << 16
 SECRET_BYTES = 4096
+SHOWN_CHARACTERS = 200
 PORTS = {"http": 80, "https": 443}
 
 
@@ -212,7 +213,9 @@ def _drained(response: http.client.HTTPResponse) -> bool:
 
 
 def _words(error: Exception) -> str:
-    return printable((error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__)
+    """What went wrong. Some of it may be the server's own words, of any length."""
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return printable(words[:SHOWN_CHARACTERS])
 
 
 def _left(deadline: float) -> float:
