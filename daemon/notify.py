@@ -57,6 +57,7 @@ class Line:
         self._got = 0
         """The last event that the target has got."""
         self._recorded = 0
+        self._recorded_at = 0.0
         self._news = False
         self._failures = 0
         self._error: str | None = None
@@ -101,7 +102,7 @@ class Line:
         """Have the job table know how far the target is. It is told in the background: nothing waits for the disk."""
         with self._changed:
             got, known = self._got, self._recorded
-            self._recorded = got
+            self._recorded, self._recorded_at = got, self._monotonic()
         if known < got:
             self._outbox.delivered(self.name, got)
 
@@ -166,16 +167,14 @@ class Line:
 
     def _deliver(self, target: Target) -> None:
         """Deliver what there is, or the next few; the first that fails ends it."""
-        recorded_at = self._monotonic()
         events = self._outbox.after(self._got, CHUNK)
         for event in events:
             if self._target is not target:
                 return  # another one is served now, or none
             if not self._attempt(target, event):
                 return
-            if self._monotonic() - recorded_at > RECORD_SECONDS:
+            if self._monotonic() - self._recorded_at > RECORD_SECONDS:
                 self.record()
-                recorded_at = self._monotonic()
         if len(events) == CHUNK:
             self.wake()
 

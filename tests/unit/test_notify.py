@@ -108,6 +108,16 @@ def test_events_arrive_in_order_and_are_gone_then(box: Box) -> None:
     assert told.closed, "nothing is kept open while nothing comes"
 
 
+def test_events_that_never_stop_coming_are_recorded_too(box: Box) -> None:
+    told, clock = Told(), Clock()
+    with line_to(box, told, clock):
+        for number in range(1, 21):
+            clock.now += notify.RECORD_SECONDS / 4  # each comes before there is any rest
+            announce(box, str(number))
+            until(lambda: len(told.payloads) == number, "it arrives")  # noqa: B023
+            assert box.state()["webhook"][0] <= 5, "what waits is bounded, and what a crash would tell again"
+
+
 def test_what_waits_at_the_start_is_delivered(box: Box) -> None:
     box.outbox.join("webhook")
     box.record("a", "b")
