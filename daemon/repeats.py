@@ -99,7 +99,10 @@ class Repeats:
         if not self._awaited:
             self._awaited = True
             first = next(iter(self._kinds.values()))
-            self._later(max(0.0, first.until - self._monotonic()) + 0.1, self.flush)
+            try:
+                self._later(max(0.0, first.until - self._monotonic()) + 0.1, self.flush)
+            except RuntimeError:  # no thread to be had: the next line that comes will do it, and no log is an error
+                self._awaited = False
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:

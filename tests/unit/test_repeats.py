@@ -54,6 +54,20 @@ def test_a_line_a_document_is_never_held_back() -> None:
         assert book.says("superseded", "info", watch="a", job=number)
 
 
+def test_no_thread_to_be_had_is_no_error() -> None:
+    def refuse(seconds: float, call: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    book = Book()
+    book.repeats = Repeats(lambda *line: book.lines.append(line), lambda: book.now, refuse)
+    assert book.says("attempt failed", error="no")
+    assert not book.says("attempt failed", error="no")
+    book.now = WINDOW_SECONDS
+    book.says("started")
+    book.says("watch paused", error="sick")
+    assert book.lines == [("warning", "attempt failed (repeated 1 time)", {"error": "no"})]
+
+
 def test_how_often_is_said_even_if_nothing_follows() -> None:
     book = Book()
     book.says("attempt failed", error="no")
