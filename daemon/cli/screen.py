@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from daemon.cli import notes
-from daemon.cli.live import Snapshot, Work, duration
+from daemon.cli.snapshot import Snapshot, Work, duration
 from daemon.words import printable
 
 WATCHES = 20

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from daemon.cli import notes
 from daemon.cli.common import Place
-from daemon.cli.live import Lines, Snapshot, Work, duration, take
+from daemon.cli.live import Lines
 from daemon.cli.screen import Screen, picture
+from daemon.cli.snapshot import Snapshot, Work, duration, take
 from daemon.cli.status import command as status
 from daemon.cli.why import command as why
 from daemon.db import Readers, Writer
