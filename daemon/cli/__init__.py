@@ -10,6 +10,7 @@ import click
 
 from daemon import __version__
 from daemon.errors import ConfigError, ConvertdError
+from daemon.words import printable
 
 COMMANDS = (
     "run",
@@ -70,4 +71,4 @@ def main() -> None:
 def _say(*lines: str) -> None:
     for line in lines:
         with suppress(OSError):  # nobody can read it; the exit code still tells
-            click.echo(line, err=True)
+            click.echo(printable(line), err=True)

@@ -51,7 +51,7 @@ def command(
     """
     place = locate(config_path, state_dir)
     place.state.require_owner()
-    submission = Submission(place.state.socket, watch, priority, batch or _new_batch())
+    submission = Submission(place.state.socket, watch, priority, _new_batch() if batch is None else batch)
     try:
         failed = submission.hand_over(files)
         if wait:

@@ -130,6 +130,8 @@ def test_what_cannot_be_taken_is_said_and_the_rest_is_done(daemon: Daemon) -> No
     assert f"{missing}: No such file" in result.stderr
     assert daemon.markdown("submitted/x/a.txt").read_text().strip() == "good"
     assert progress(daemon, "x")["jobs"]["completed"] == 1
+    nameless = daemon.command("submit", good, "--batch", "")
+    assert (nameless.returncode, "not the name of a batch" in nameless.stderr) == (2, True)
 
 
 def test_a_document_that_fails_is_kept_until_its_job_is_pruned(daemon: Daemon) -> None:

@@ -64,6 +64,8 @@ def test_one_watch_is_paused_while_the_daemon_is_down(tmp_path: Path) -> None:
         unknown = daemon.command("pause", "nowhere")
         assert unknown.returncode == 2
         assert "nowhere" in unknown.stderr
+        forged = daemon.command("pause", "x\n\x1b[31mconvertd: done")
+        assert forged.stderr.splitlines()[0] == "convertd: there is no watch x\\n\\x1b[31mconvertd: done"
         daemon.drop("a.txt", b"Echo a")
         daemon.start()
         until(lambda: states(daemon) == {"a.txt": "pending"}, "it is queued and held back")
