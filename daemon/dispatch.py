@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from daemon.errors import EnvironmentProblem
@@ -82,6 +83,8 @@ class Dispatcher:
         self._suspects: list[tuple[float, Job]] = []
         self._known: dict[int, _Lane | None] = {}  # the lane that holds the job; None once it was dropped
         self._dropped: set[int] = set()
+        self._withheld: set[int] = set()
+        self._aside: list[Job] = []  # of these, those that were next
         self._ended_while_refilling: set[int] = set()
         self._running: dict[Document, Job] = {}
         self._behind: dict[Document, list[Job]] = {}
@@ -123,6 +126,23 @@ class Dispatcher:
                     self._dropped.add(job_id)
                     if job_id not in running:
                         self._let_go(job_id)
+
+    @contextmanager
+    def withheld(self, job_ids: Iterable[int]) -> Iterator[None]:
+        """While this lasts none of these jobs is handed out: for who changes them in the job table."""
+        with self._changed:
+            ids = set(job_ids) - self._withheld
+            self._withheld |= ids
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._withheld -= ids
+                back = [job for job in self._aside if job.id in ids]
+                self._aside = [job for job in self._aside if job.id not in ids]
+                for job in back:
+                    heapq.heappush(self._lanes[job.watch].ready, (*job.rank, job))
+                self._changed.notify_all()
 
     def fill(self) -> None:
         """Load every lane from the job table, as at start."""
@@ -338,6 +358,7 @@ class Dispatcher:
         self._delayed = [entry for entry in self._delayed if entry[1] not in dropped]
         heapq.heapify(self._delayed)
         self._suspects = [entry for entry in self._suspects if entry[1].id not in dropped]
+        self._aside = [job for job in self._aside if job.id not in dropped]
         for document, waiting in self._behind.items():
             self._behind[document] = [job for job in waiting if job.id not in dropped]
         for job_id in dropped:
@@ -378,9 +399,12 @@ class Dispatcher:
             if best is None:
                 return None
             job = heapq.heappop(best.ready)[2]
-            if (job.watch, job.source) not in self._running:
+            if job.id in self._withheld:
+                self._aside.append(job)
+            elif (job.watch, job.source) not in self._running:
                 return job
-            self._behind.setdefault((job.watch, job.source), []).append(job)
+            else:
+                self._behind.setdefault((job.watch, job.source), []).append(job)
 
     def _may_run(self, lane: _Lane) -> bool:
         alone = self._running_per_watch is None or len(self._lanes) == 1
@@ -395,10 +419,13 @@ class Dispatcher:
             if entry[1].id in self._dropped:
                 self._suspects.remove(entry)
                 self._forget(entry[1].id)
-        return next((job for _, job in self._suspects if not self._lanes[job.watch].paused), None)
+        return next((job for _, job in self._suspects if self._may_be_next(job)), None)
+
+    def _may_be_next(self, suspect: Job) -> bool:
+        return not self._lanes[suspect.watch].paused and suspect.id not in self._withheld
 
     def _patience_is_over(self) -> bool:
-        waited_since = min(since for since, job in self._suspects if not self._lanes[job.watch].paused)
+        waited_since = min(since for since, job in self._suspects if self._may_be_next(job))
         return self._monotonic() - waited_since > SUSPECT_PATIENCE_SECONDS
 
     def _run(self, job: Job, *, alone: bool = False) -> Job:

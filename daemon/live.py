@@ -24,6 +24,9 @@ class Live:
     def retried(self, jobs: list[Job]) -> None:
         self._dispatcher.add(jobs)
 
+    def withheld(self, job_ids: Collection[int]) -> AbstractContextManager[None]:
+        return self._dispatcher.withheld(job_ids)
+
     def cancelled(self, jobs: list[Job]) -> None:
         self._dispatcher.drop(job.id for job in jobs)
 

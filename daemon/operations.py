@@ -27,6 +27,10 @@ class Running(Protocol):
         """These have become pending."""
         ...
 
+    def withheld(self, job_ids: Collection[int]) -> AbstractContextManager[None]:
+        """While this lasts no work on these jobs is begun."""
+        ...
+
     def cancelled(self, jobs: list[Job]) -> None:
         """These are no longer pending."""
         ...
@@ -53,6 +57,9 @@ class Down:
 
     def retried(self, jobs: list[Job]) -> None:
         pass
+
+    def withheld(self, job_ids: Collection[int]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def cancelled(self, jobs: list[Job]) -> None:
         pass
@@ -121,13 +128,12 @@ class Operations:
     def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
         """`ids`: end jobs that are pending or being converted."""
         ids = list(dict.fromkeys(_ids(request)))
-        interrupted = {job_id for job_id in ids if self._running.interrupt(job_id)}
-        ended = self._jobs.cancel(job_id for job_id in ids if job_id not in interrupted)
-        self._running.cancelled(ended)
+        with self._running.withheld(ids):
+            interrupted = {job_id for job_id in ids if self._running.interrupt(job_id)}
+            ended = self._jobs.cancel(job_id for job_id in ids if job_id not in interrupted)
+            self._running.cancelled(ended)
         done = {job.id for job in ended}
-        # A worker may have taken one between the two questions; another one ends only when its converter has.
-        taken = {job_id for job_id in done if self._running.interrupt(job_id)}
-        ending = self._running.still_running(interrupted | taken, CANCEL_SECONDS)
+        ending = self._running.still_running(interrupted, CANCEL_SECONDS)
         states = {job_id: self._state(job_id) for job_id in ids if job_id not in done}
         done |= {job_id for job_id in interrupted - ending if states[job_id] == State.CANCELLED}
         refused = [_why_not(job_id, states[job_id], job_id in ending) for job_id in ids if job_id not in done]

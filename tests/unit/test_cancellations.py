@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,3 +146,31 @@ def test_who_waits_for_a_running_job_hears_when_it_is_done() -> None:
     assert dispatcher.runs([7, 8], 0.01) == {7}
     dispatcher.done(job)
     assert dispatcher.runs([7], 60.0) == set()
+
+
+def test_nobody_takes_up_what_is_just_being_cancelled(
+    tmp_path: Path, cancellations: Cancellations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = str(tmp_path / "convertd.db")
+    writer = Writer(database)
+    writer.start()
+    try:
+        table = JobTable(writer, Readers(database))
+        table.register("inbox", "in", "out")
+        dispatcher = Dispatcher(["inbox"], table.pending, time.time, time.monotonic)
+        dispatcher.add(table.enqueue("inbox", [Candidate(b"a", "1", 1), Candidate(b"b", "1", 1)], 5)[0])
+        live = Live(dispatcher, cast(Any, None), cast(Any, None), cancellations)
+        switches = Switches(writer, Readers(database))
+        operations = Operations(database, table, switches, dict, live, lambda locations: None)
+        taken = []
+        cancel = table.cancel
+
+        def watched(ids: Iterable[int]) -> list[Job]:
+            taken.append(dispatcher.take())
+            return cancel(ids)
+
+        monkeypatch.setattr(table, "cancel", watched)
+        assert operations.cancel({"ids": [1]}) == {"cancelled": 1, "refused": []}
+    finally:
+        writer.close()
+    assert [job and job.id for job in taken] == [2]

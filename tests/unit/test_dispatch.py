@@ -206,6 +206,28 @@ def test_what_is_dropped_and_pending_again_is_handed_out_wherever_it_lies() -> N
     assert nothing_to_take(dispatcher), "none is handed out twice"
 
 
+def test_what_is_withheld_is_not_handed_out_and_keeps_its_place() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.add([job(1), job(2), job(3), job(4), job(5), job(6, interruptions=2)])
+    running = take(dispatcher)
+    with dispatcher.withheld([1, 2, 3, 6, 99]):
+        assert take(dispatcher).id == 4
+        dispatcher.give_back(running)
+        dispatcher.drop([3])
+        assert take(dispatcher).id == 5
+        assert nothing_to_take(dispatcher)
+        assert not dispatcher.idle()
+        clock.now += SUSPECT_PATIENCE_SECONDS + 1
+        assert nothing_to_take(dispatcher)
+    for number in (4, 5):
+        dispatcher.done(job(number))
+    clock.now -= SUSPECT_PATIENCE_SECONDS + 1
+    for number in (1, 2, 6):
+        assert take(dispatcher).id == number
+        dispatcher.done(job(number))
+    assert dispatcher.idle()
+
+
 def test_a_dropped_version_behind_a_running_one_stays_dropped() -> None:
     dispatcher, _, _ = make()
     first, second, third = job(1, "x"), job(2, "x"), job(3, "x")
