@@ -420,6 +420,9 @@ def _retry(db: Connection, job_id: int) -> str | None:
     newer = one(db, "SELECT max(id) FROM jobs WHERE watch = ? AND source = ? AND id > ?", (watch, source, job_id))
     if newer[0] is not None:
         return f"job {job_id} is about an older version of its document; the newest is job {newer[0]}"
+    known = _first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch, source))
+    if state == State.COMPLETED and location is None and known is None:
+        return f"job {job_id} is converted and its source was deleted: drop it into the source again"
     db.execute(
         """UPDATE jobs SET state = 'pending', stage = NULL, attempts = 0, interruptions = 0, not_before = 0,
            started_at = NULL, finished_at = NULL, error_kind = NULL, error = NULL, hint = NULL, disposal = NULL

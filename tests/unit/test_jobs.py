@@ -271,6 +271,15 @@ def test_disposal_of_an_old_version_does_not_forget_a_newer_one(jobs: JobTable) 
     assert jobs.known.unknown("inbox", [candidate(version="2")]) == []
 
 
+def test_a_result_whose_source_was_deleted_is_not_given_up_for_a_retry(jobs: JobTable) -> None:
+    job = enqueue(jobs)
+    jobs.start(job)
+    jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
+    jobs.disposed(job, None)
+    retried, (refused,) = jobs.retry([job.id])
+    assert (retried, "source was deleted" in refused) == ([], True)
+
+
 def test_retry_refuses_what_makes_no_sense(jobs: JobTable) -> None:
     old = enqueue(jobs)
     jobs.start(old)
