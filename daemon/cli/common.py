@@ -15,7 +15,7 @@ import click
 from daemon import configfile, queries
 from daemon.control import ask
 from daemon.db import Connection, reader
-from daemon.errors import ConfigError, NotRunning, Unanswered, UsageError
+from daemon.errors import AlreadyRunning, ConfigError, NotRunning, Unanswered, UsageError
 from daemon.statedir import StateDir
 
 if TYPE_CHECKING:  # what a configuration is made of takes longer to load than all else that `status` needs
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what a configuration is made of takes longer to load than a
 
 DEFAULT_STATE_DIR = ".convertd"
 STATUS_TIMEOUT_SECONDS = 5.0
+CHANGE_PATIENCE_SECONDS = 15.0
+LOCK_WAIT_SECONDS = 1.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -129,10 +131,17 @@ def _load_if_sound(path: str) -> Config | None:
 def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
     """Have the daemon carry out an operation or, when it is down, do so here under its lock."""
     place.state.require_owner()
-    try:
-        return ask(place.state.socket, command, **request)
-    except NotRunning:
-        return _change_here(place, command, request)
+    deadline = time.monotonic() + CHANGE_PATIENCE_SECONDS
+    while True:
+        try:
+            return ask(place.state.socket, command, **request)
+        except NotRunning:
+            pass
+        try:
+            return _change_here(place, command, request)
+        except AlreadyRunning:  # a daemon that is about to answer, or about to be gone
+            if time.monotonic() > deadline:
+                raise
 
 
 def _change_here(place: Place, command: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def _change_here(place: Place, command: str, request: dict[str, Any]) -> dict[st
 
     with place.table():
         pass
-    with place.state.lock(wait_seconds=5.0):
+    with place.state.lock(wait_seconds=LOCK_WAIT_SECONDS):
         writer = Writer(place.state.database)
         writer.start()
         try:

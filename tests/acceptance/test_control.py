@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from daemon.control import ControlServer
 from daemon.statedir import StateDir
-from tests.harness import Daemon, running, until
+from tests.harness import Daemon, environment, running, until
 
 HEAD = """
 state_dir = "state"
@@ -73,6 +77,32 @@ def test_one_watch_is_paused_while_the_daemon_is_down(tmp_path: Path) -> None:
         assert daemon.outcome("a.txt") == "converted"
     finally:
         daemon.close()
+
+
+def test_a_command_waits_for_a_daemon_that_is_just_starting(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    daemon.start().stop()
+    server = ControlServer(StateDir(str(daemon.state)).socket, {"pause": lambda request: {}})
+    with StateDir(str(daemon.state)).lock(0):
+        pausing = subprocess.Popen(
+            [sys.executable, "-m", "daemon", "pause", *daemon.where], cwd=tmp_path, env=environment()
+        )
+        until(lambda: holds_open(pausing.pid, "/state/lock"), "it has found no daemon and waits for the state_dir")
+        server.start()
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            assert pausing.wait(60) == 0
+        finally:
+            server.close()
+            thread.join(30)
+
+
+def holds_open(pid: int, ending: str) -> bool:
+    """Whether the process has such a file open."""
+    with suppress(OSError):
+        return any(os.readlink(file).endswith(ending) for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def test_jobs_are_called_off_whether_they_wait_or_run(tmp_path: Path) -> None:
@@ -147,15 +177,7 @@ def test_a_hang_up_while_the_daemon_starts_is_heeded_and_ends_nothing(tmp_path: 
     lock = StateDir(str(daemon.state)).lock(0)
     try:
         process = daemon.launch()
-        open_files = Path(f"/proc/{process.pid}/fd")
-
-        def waits() -> bool:
-            assert process.poll() is None
-            with suppress(OSError):
-                return any(os.readlink(file).endswith("/state/lock") for file in open_files.iterdir())
-            return False
-
-        until(waits, "it waits for the state_dir")
+        until(lambda: holds_open(process.pid, "/state/lock"), "it waits for the state_dir")
         process.send_signal(signal.SIGHUP)
         lock.release()
         until(lambda: "reloaded" in daemon.log.read_text(), "the configuration is read again")
