@@ -35,8 +35,9 @@ from daemon.supervisor import Supervisor
 )
 def command(folders: tuple[str, ...], once: bool, config_path: str | None, state_dir: str | None) -> None:
     """Run the daemon in the foreground; with two folders no configuration file is needed."""
-    early: list[int] = []  # to read it again before it is served would end the daemon otherwise
+    early: list[int] = []  # of a SIGHUP that comes before anybody could heed it
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     config = _configuration(folders, config_path, state_dir)
     log = logs.build(config.log.level, config.log.format)
     with suppress(ValueError, OSError):  # no stderr

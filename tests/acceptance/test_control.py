@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,14 @@ def test_a_command_waits_for_a_daemon_that_is_just_starting(tmp_path: Path) -> N
             thread.join(30)
 
 
+def blocks_hang_ups(pid: int) -> bool:
+    """Whether the process keeps a SIGHUP for later, or has a handler for it."""
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    return bool((int(status["SigBlk"], 16) | int(status["SigCgt"], 16)) & 1)
+
+
 def holds_open(pid: int, ending: str) -> bool:
     """Whether the process has such a file open."""
     with suppress(OSError):
@@ -177,6 +186,8 @@ def test_a_hang_up_while_the_daemon_starts_is_heeded_and_ends_nothing(tmp_path: 
     lock = StateDir(str(daemon.state)).lock(0)
     try:
         process = daemon.launch()
+        until(lambda: blocks_hang_ups(process.pid), "it is loading")
+        process.send_signal(signal.SIGHUP)
         until(lambda: holds_open(process.pid, "/state/lock"), "it waits for the state_dir")
         process.send_signal(signal.SIGHUP)
         lock.release()
