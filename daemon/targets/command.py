@@ -126,12 +126,12 @@ def _listen(process: subprocess.Popen[bytes], deadline: float) -> bytes:
             if process.stdout.fileno() in ready:
                 chunk = os.read(process.stdout.fileno(), READ_BYTES)
                 said, total_bytes = (said + chunk)[-SHOWN_BYTES:], total_bytes + len(chunk)
-                if total_bytes > PRINTED_BYTES:
-                    raise Undelivered(f"printed more than {PRINTED_BYTES:,} bytes")
                 if not chunk:
                     poll.unregister(process.stdout)
-            elif ended in ready:
+            if ended in ready:  # all that it has printed itself was in the pipe, which holds no more than was read
                 break
+            if total_bytes > PRINTED_BYTES:
+                raise Undelivered(f"printed more than {PRINTED_BYTES:,} bytes")
     finally:
         os.close(ended)
     return said

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import subprocess
 import sys
+import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +84,20 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path)
 def test_what_stays_in_the_background_holds_up_nothing(tmp_path: Path) -> None:
     sh('sleep 600 & echo $! > "$1"', str(tmp_path / "pid")).deliver(EVENT)
     os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+def test_what_prints_in_the_background_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PRINTED_BYTES", 1000)
+    with subprocess.Popen(["/bin/sh", "-c", "head -c 1000000 /dev/zero & exit 0"], stdout=subprocess.PIPE) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        until(lambda: _waiting_bytes(pipe) == module.READ_BYTES, "the pipe is full")
+        assert len(module._listen(process, time.monotonic() + 60)) == module.SHOWN_BYTES
+
+
+def _waiting_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_command_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
