@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import sys
@@ -37,7 +38,25 @@ STATE = 'state_dir = "/var/lib/convertd"\n'
 METRICS = "http://127.0.0.1:9464"
 NOTIFY = """
 notify.command = ["tell"]
+notify.webhook = "http://localhost:8080/hook"
+notify.secret_file = "/run/credentials/convertd.service/notify"
 metrics.listen = "127.0.0.1:9464"
+"""
+TOLD = """
+[Service]
+ReadWritePaths=/srv/told
+LoadCredential=notify:/etc/convertd/notify-secret
+"""
+RECEIVER = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with open("/tmp/received", "a") as file:
+            print(json.dumps([dict(self.headers), body]), file=file)
+        self.send_response(204)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 8080), Handler).serve_forever()
 """
 # What the tests add to the unit: where this checkout is.
 DROP_IN = f"[Service]\nEnvironment=PYTHONPATH={ROOT}\n"
@@ -89,10 +108,17 @@ def told(machine: Machine) -> Iterator[Machine]:
     machine.run("install", "-d", "-o", "convertd", "/srv/told")
     machine.write(CONFIG_FILE, STATE + NOTIFY + WATCH)
     machine.run(PYTHON, "-m", "daemon", "install", "--config", CONFIG_FILE, env=CHECKOUT)
-    machine.write("/etc/systemd/system/convertd.service.d/told.conf", "[Service]\nReadWritePaths=/srv/told\n")
+    machine.write("/etc/systemd/system/convertd.service.d/told.conf", TOLD)
+    machine.write("/etc/hosts", "127.0.0.1 localhost\n")
+    machine.write("/etc/convertd/notify-secret", "hunter2\n")
+    machine.path("/etc/convertd/notify-secret").chmod(0o600)
+    for left in ("/tmp/received", "/srv/told/events"):
+        machine.path(left).unlink(missing_ok=True)
     machine.run("systemctl", "daemon-reload")
+    machine.run("systemd-run", "--unit=receiver", "--collect", PYTHON, "-c", RECEIVER)
     machine.run("systemctl", "restart", "convertd")
     yield machine
+    machine.run("systemctl", "stop", "receiver")
     machine.path("/etc/systemd/system/convertd.service.d/told.conf").unlink()
     unit.write_text(before)
     machine.run("systemctl", "daemon-reload")
@@ -107,13 +133,13 @@ def drop(machine: Machine, folder: str, name: str, content: bytes) -> None:
     machine.write(f"{folder}/{name}", content)
 
 
-def converted(machine: Machine, folder: str, name: str) -> str:
+def converted(machine: Machine, folder: str, name: str, unit: str = "convertd") -> str:
     """Wait for the Markdown of a document."""
     path = machine.path(f"{folder}/{name}.md")
     try:
         until(path.exists, f"{name} is converted")
     except AssertionError:
-        print(machine.run("journalctl", "--no-pager", "--lines=100", "--unit=convertd", check=False))
+        print(machine.run("journalctl", "--no-pager", "--lines=100", f"--unit={unit}", check=False))
         raise
     return path.read_text()
 
@@ -249,6 +275,36 @@ def test_who_is_to_be_told_is_told_from_within_the_unit(told: Machine) -> None:
     assert told.run(PYTHON, "-c", asked % "healthz").strip() == "ok"
 
 
+def test_a_webhook_is_signed_with_a_secret_that_root_alone_can_read(told: Machine) -> None:
+    drop(told, INBOX, "signed.txt", b"words")
+    request = until(lambda: _lines(told.path("/tmp/received")), "the webhook has heard of it")
+    head, body = json.loads(request[0])
+    stamp = head["X-Convertd-Timestamp"]
+    expected = hmac.new(b"hunter2", f"{stamp}.{body}".encode(), "sha256").hexdigest()
+    assert head["X-Convertd-Signature"] == f"sha256={expected}"
+
+
+def test_the_template_serves_several_daemons(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "convertd")
+    machine.write("/etc/systemd/system/convertd@.service", (ROOT / "systemd/convertd@.service").read_text())
+    command = f"ExecStart=\nExecStart={PYTHON} -m daemon run --config /etc/convertd/%i.toml\n"
+    here = f"ReadWritePaths=/srv/out-%i\nBindReadOnlyPaths=-{os.path.realpath(sys.base_prefix)}\n"
+    homes = "ProtectHome=tmpfs\nTemporaryFileSystem=/root:ro\n"
+    machine.write("/etc/systemd/system/convertd@.service.d/checkout.conf", f"{DROP_IN}{command}{here}{homes}")
+    machine.run("systemctl", "daemon-reload")
+    names = ("first", "second-one")
+    for name in names:
+        machine.run("install", "-d", "-o", "convertd", f"/srv/in-{name}", f"/srv/out-{name}")
+        watch = f'[[watch]]\nname = "{name}"\nsource = "/srv/in-{name}"\nsink = "/srv/out-{name}"\n'
+        machine.write(f"/etc/convertd/{name}.toml", f'state_dir = "/var/lib/convertd/{name}"\n{watch}')
+        machine.run("systemctl", "start", f"convertd@{name}")
+    for name in names:
+        drop(machine, f"/srv/in-{name}", "a.txt", b"words")
+        converted(machine, f"/srv/out-{name}", "a.txt", unit=f"convertd@{name}")
+        machine.run("systemctl", "stop", f"convertd@{name}")
+        assert machine.run("systemctl", "show", "--value", "--property=Result", f"convertd@{name}").strip() == "success"
+
+
 def test_the_journal_knows_how_serious_a_line_is(service: Machine) -> None:
     drop(service, INBOX, "good.txt", b"words")
     drop(service, INBOX, "bad\n<0>{forged}.pdf", b"%PDF-1.4 not really")
@@ -258,6 +314,8 @@ def test_the_journal_knows_how_serious_a_line_is(service: Machine) -> None:
         found: dict[str, list[str]] = {}
         for line in service.run("journalctl", "--unit=convertd", "--output=json", "_COMM=convertd").splitlines():
             entry = json.loads(line)
+            if not str(entry["MESSAGE"]).startswith("{"):
+                continue  # where threads stood, of a daemon that a watchdog has ended
             found.setdefault(json.loads(entry["MESSAGE"])["event"], []).append(entry["PRIORITY"])
         return found
 
