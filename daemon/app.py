@@ -234,7 +234,7 @@ def _monitor(
         return {
             post.route.watch.name: (
                 post.health.condition().state == "running",
-                dispatcher.paused(post.route.watch.name),
+                dispatcher.holds_back(post.route.watch.name),
             )
             for post in roster.posts()
         }

@@ -268,6 +268,11 @@ class Dispatcher:
         with self._changed:
             return bool(self._lanes[watch].paused)
 
+    def holds_back(self, watch: str) -> bool:
+        """The same of a watch that may be gone by now, and without waiting for anything: for whoever looks on."""
+        lane = self._lanes.get(watch)
+        return lane is not None and bool(lane.paused)
+
     def running(self) -> list[Job]:
         """The jobs that workers hold now."""
         with self._changed:

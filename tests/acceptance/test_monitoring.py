@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import urllib.error
 import urllib.request
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.monitor import CLIENTS
 from tests.harness import Daemon, running, until
 
 
@@ -59,6 +61,18 @@ def test_a_daemon_that_is_watched(tmp_path: Path) -> None:
         assert found["convertd_watch_healthy", frozenset(stages)] == 1
         assert found["convertd_job_table_commit_duration_seconds_count", frozenset()] >= 3
         assert get(port, "/")[0] == 404
+
+
+def test_a_dispatcher_that_hangs_is_told_to_whoever_asks(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path, configuration(port), entry=("-m", "tests.fault.daemon_that_hangs")) as daemon:
+        assert get(port, "/healthz") == (200, "ok\n")
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGUSR1)
+        until(lambda: get(port, "/healthz")[0] == 503, "it is not well")
+        for _ in range(CLIENTS + 1):  # none of them takes a place for ever
+            assert samples(port)["convertd_watch_paused", frozenset({("watch", "docs")})] == 0
+        assert get(port, "/healthz") == (503, "the dispatcher has handed out nothing for 5 s\n")
 
 
 def test_a_port_that_is_taken_starts_nothing(tmp_path: Path) -> None:
