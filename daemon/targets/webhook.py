@@ -57,7 +57,7 @@ class Webhook:
         self._secret_file = secret_file
         self._clock = clock
         self._answer_seconds = answer_seconds
-        self._tls = tls or (ssl.create_default_context() if self._scheme == "https" else None)
+        self._tls = tls
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._aborted = False
@@ -154,9 +154,18 @@ class Webhook:
         try:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.settimeout(_left(deadline))
-            return self._tls.wrap_socket(end, server_hostname=self._host) if self._tls is not None else end
+            return self._secured(end) if self._scheme == "https" else end
         except BaseException:
             end.close()
+            raise
+
+    def _secured(self, end: socket.socket) -> ssl.SSLSocket:
+        """A certificate that is refused has those that are trusted read anew for the next time: they may be newer."""
+        tls = self._tls = self._tls or ssl.create_default_context()
+        try:
+            return tls.wrap_socket(end, server_hostname=self._host)
+        except ssl.SSLCertVerificationError:
+            self._tls = None
             raise
 
     def _reach(self, deadline: float) -> socket.socket:

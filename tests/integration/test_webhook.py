@@ -300,6 +300,20 @@ def test_a_known_certificate_is_trusted(tls_receiver: Receiver, certificate: str
     assert tls_receiver.connections == 1
 
 
+def test_trusted_certificates_may_be_replaced_while_it_runs(
+    tls_receiver: Receiver, certificate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    trusted.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    webhook = Webhook(tls_receiver.url)
+    assert "certificate verify failed" in why(webhook)
+    trusted.write_bytes(Path(certificate).read_bytes())
+    webhook.deliver(EVENT)
+    webhook.close()
+    assert len(tls_receiver.accepted) == 1
+
+
 def test_doctor_looks_at_the_certificate_and_sends_nothing(
     tls_receiver: Receiver, certificate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
