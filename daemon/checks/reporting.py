@@ -17,6 +17,7 @@ from daemon.settings import Notify
 
 CONNECT_SECONDS = 5.0
 PORTS = {"http": 80, "https": 443}
+CREDENTIALS = "/run/credentials/"
 
 
 def wanted(config: Config) -> bool:
@@ -64,6 +65,10 @@ def _program(program: str) -> Finding:
 
 
 def _secret(path: str) -> Finding:
+    if path.startswith(CREDENTIALS) and not os.path.lexists(path):
+        name, _, credential = path.removeprefix(CREDENTIALS).partition("/")
+        what = f"notify.secret_file is not there: systemd hands it over while {name} runs"
+        return warning(what, f"See that the unit has LoadCredential={credential}:FILE, systemctl cat {quoted(name)}")
     try:
         with open(path, "rb") as file:
             empty, mode = not file.read(1), os.fstat(file.fileno()).st_mode

@@ -406,6 +406,14 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path) -> None:
     assert found == [Level.PROBLEM, Level.PROBLEM, Level.WARNING, Level.OK]
 
 
+def test_a_secret_that_the_service_manager_hands_over(tmp_path: Path) -> None:
+    secret = "/run/credentials/convertd-none.service/notify"
+    config = configuration.defaults()._replace(notify=Notify(webhook="http://127.0.0.1:9/", secret_file=secret))
+    found = next(iter(reporting.group(config, daemon_runs=False).check(Stopping())))
+    assert found.level is Level.WARNING
+    assert "LoadCredential=notify:FILE, systemctl cat convertd-none.service" in found.remedy
+
+
 # -- what is examined --------------------------------------------------------------------------------------------------
 
 
