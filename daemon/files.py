@@ -26,6 +26,10 @@ _NETWORK_TYPE = re.compile(
     r"9p|afs|beegfs|ceph|cifs|coda|fuse(\..*)?|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|prl_fs|pvfs2|smb[23]"
     r"|smbfs|vboxsf|virtiofs|vmhgfs"
 )
+_READ_ONLY = (
+    "Mount it writable. Where systemd runs convertd, a folder that is new in the configuration needs a new unit:"
+    " convertd install, then systemctl daemon-reload and a restart."
+)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -195,6 +199,11 @@ def filesystem_type(path: bytes) -> str:
     finally:
         os.close(fd)
     return ""
+
+
+def hint_for(error: OSError, otherwise: str) -> str:
+    """What helps where something could not be written: a hint for people."""
+    return _READ_ONLY if error.errno == errno.EROFS else otherwise
 
 
 def is_network_type(filesystem: str) -> bool:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 from daemon.errors import EnvironmentProblem, Kind, TransientError
 from daemon.faults import Fault, no_fault
-from daemon.files import NotRegularFile, RootFolder, fsync_directory, open_regular, write_durably
+from daemon.files import NotRegularFile, RootFolder, fsync_directory, hint_for, open_regular, write_durably
 from daemon.model import display
 from daemon.naming import PATH_BYTES
 from daemon.settings import S3
@@ -117,7 +117,7 @@ class FolderSink:
         except OSError as error:
             raise EnvironmentProblem(
                 f"the sink {display(self._root.path)} cannot be written: {error.strerror}",
-                "Free space or mend its permissions; convertd goes on by itself.",
+                hint_for(error, "Free space or mend its permissions; convertd goes on by itself."),
             ) from error
 
     def sweep(self) -> None:
@@ -136,7 +136,7 @@ class FolderSink:
             return
         except OSError as error:
             raise EnvironmentProblem(
-                f"the sink {display(self._root.path)} cannot be swept: {error.strerror}", _HINT
+                f"the sink {display(self._root.path)} cannot be swept: {error.strerror}", hint_for(error, _HINT)
             ) from error
 
     def close(self) -> None:
@@ -212,7 +212,7 @@ class FolderSink:
             raise TransientError(
                 Kind.INTERNAL,
                 f"the output cannot be written: {error.strerror}: {display(base)}",
-                _HINT,
+                hint_for(error, _HINT),
                 size_bytes=size_bytes,
             ) from error
 

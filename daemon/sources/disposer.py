@@ -20,6 +20,7 @@ from daemon.files import (
     RootFolder,
     folder_beneath,
     fsync_directory,
+    hint_for,
     make_directories,
     open_regular,
     rename_noreplace,
@@ -105,7 +106,7 @@ class Disposer:
             raise TransientError(
                 Kind.UNREADABLE,
                 f"the source could not be disposed of: {error.strerror}: {display(path or job.source)}",
-                "Mend the permissions or free space; convertd tries again by itself.",
+                hint_for(error, "Mend the permissions or free space; convertd tries again by itself."),
             ) from error
         self._first_seen.pop(job.id, None)
         return location

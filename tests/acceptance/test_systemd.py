@@ -233,6 +233,18 @@ def test_a_reload_adds_a_watch(service: Machine) -> None:
     assert shown(service, "MainPID") == before
 
 
+def test_a_folder_that_the_unit_does_not_know_is_told_with_what_helps(service: Machine) -> None:
+    service.run("install", "-d", "-o", "convertd", "/srv/new/in", "/srv/new/out")
+    new = '[[watch]]\nname = "new"\nsource = "/srv/new/in"\nsink = "/srv/new/out"\n'
+    service.write(CONFIG_FILE, STATE + WATCH + new)
+    service.run("systemctl", "reload", "convertd")
+    drop(service, "/srv/new/in", "new.txt", b"words")
+    until(lambda: "convertd install" in shown(service, "StatusText"), "the status says what to do")
+    assert "new paused: the sink /srv/new/out cannot be written: Read-only file system" in shown(service, "StatusText")
+    drop(service, INBOX, "meanwhile.txt", b"words")
+    converted(service, OUTBOX, "meanwhile.txt")
+
+
 def test_a_configuration_with_a_mistake_is_refused_and_the_old_one_kept(service: Machine) -> None:
     service.write(CONFIG_FILE, "mistaken = true\n")
     service.run("systemctl", "reload", "convertd")

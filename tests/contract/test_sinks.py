@@ -142,6 +142,23 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield BENCHES[request.param](request, tmp_path)
 
 
+def test_a_folder_that_a_unit_leaves_read_only_comes_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = FolderSink(str(tmp_path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("daemon.sinks.folder.write_durably", refuse)
+    with pytest.raises(TransientError) as caught:
+        sink.publish("a", FILES)
+    assert "convertd install" in caught.value.hint
+    with pytest.raises(EnvironmentProblem) as sick:
+        sink.probe(0)
+    assert "convertd install" in sick.value.hint
+
+
 def test_the_location_is_as_it_is(bench: Bench) -> None:
     assert bench.sink.publish(f"a/{NARROW}.png", FILES).endswith(f"a/{NARROW}.png.md")
 
