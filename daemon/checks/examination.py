@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
-from daemon.checks import converting, inotify, machine, reporting, state, watches
+from daemon.checks import converting, inotify, machine, reporting, state, unit, watches
 from daemon.checks.base import Finding, Group
 from daemon.checks.running import side_by_side
 from daemon.checks.subject import Subject
@@ -37,5 +37,7 @@ def _groups(subject: Subject, live: dict[str, Any] | None, tally: inotify.Tally)
     for watch in config.watches:
         yield watches.group(watch, config.limits, tally, served.get(watch.name))
     yield converting.group(config)
+    if (installed := unit.group(config)) is not None:
+        yield installed
     if reporting.wanted(config):
         yield reporting.group(config, daemon_runs=live is not None)

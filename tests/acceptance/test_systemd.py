@@ -241,6 +241,8 @@ def test_a_folder_that_the_unit_does_not_know_is_told_with_what_helps(service: M
     drop(service, "/srv/new/in", "new.txt", b"words")
     until(lambda: "convertd install" in shown(service, "StatusText"), "the status says what to do")
     assert "new paused: the sink /srv/new/out cannot be written: Read-only file system" in shown(service, "StatusText")
+    said = service.run(PYTHON, "-m", "daemon", "doctor", "--config", CONFIG_FILE, env=CHECKOUT, check=False)
+    assert "convertd.service is of an older configuration, the service lacks: ReadWritePaths=/srv/new/out" in said
     drop(service, INBOX, "meanwhile.txt", b"words")
     converted(service, OUTBOX, "meanwhile.txt")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from daemon import __version__
+from daemon import __version__, install
 from daemon import config as configuration
-from daemon.checks import canary, folders, inotify, machine, reporting, running, state, subject, tree, watches
+from daemon.checks import canary, folders, inotify, machine, reporting, running, state, subject, tree, unit, watches
 from daemon.checks.base import Check, Finding, Group, Level, Stopping, ok, warning
 from daemon.checks.remedies import remedy_for, user
 from daemon.db import open_for_writing
@@ -412,6 +412,41 @@ def test_a_secret_that_the_service_manager_hands_over(tmp_path: Path) -> None:
     found = next(iter(reporting.group(config, daemon_runs=False).check(Stopping())))
     assert found.level is Level.WARNING
     assert "LoadCredential=notify:FILE, systemctl cat convertd-none.service" in found.remedy
+
+
+def unit_of(tmp_path: Path, text: str) -> Finding | None:
+    """What is found of the unit for this configuration in the folder `units`."""
+    (tmp_path / "convertd.toml").write_text(text)
+    config = configuration.load(str(tmp_path / "convertd.toml"))
+    found = unit.group(config, str(tmp_path / "units"))
+    return None if found is None else next(iter(found.check(Stopping())))
+
+
+def test_a_unit_that_is_of_an_older_configuration(tmp_path: Path) -> None:
+    watch = '[[watch]]\nname = "{0}"\nsource = "/srv/{0}/in"\nsink = "/srv/{0}/out put"\n'
+    old, new = watch.format("old"), watch.format("old") + watch.format("new")
+    assert unit_of(tmp_path, old) is None
+    config = configuration.load(str(tmp_path / "convertd.toml"))
+    file = tmp_path / "units" / "convertd.service"
+    file.parent.mkdir()
+    file.write_text(install.plan(config, for_user=False).text)
+    found = unit_of(tmp_path, old)
+    assert found is not None and found.level is Level.OK
+    found = unit_of(tmp_path, new)
+    assert found is not None and found.level is Level.WARNING
+    assert found.what.endswith('the service lacks: ReadWritePaths="/srv/new/out put"')
+    assert "convertd install --config" in found.remedy
+    (tmp_path / "units" / "convertd.service.d").mkdir()
+    (tmp_path / "units" / "convertd.service.d" / "own.conf").write_text(
+        '[Service]\nReadWritePaths="/srv/new/out put"\n'
+    )
+    found = unit_of(tmp_path, new)
+    assert found is not None and found.level is Level.OK
+    found = unit_of(tmp_path, 'metrics.listen = "0.0.0.0:9464"\n' + new)
+    assert found is not None and found.what.endswith("the service lacks: a network")
+    file.write_text("# somebody else's\n[Service]\n")
+    found = unit_of(tmp_path, new)
+    assert found is not None and found.level is Level.OK and "not looked at" in found.what
 
 
 # -- what is examined --------------------------------------------------------------------------------------------------
