@@ -1,0 +1,237 @@
+"""Actions on documents: they come, change, are rewritten under the daemon's hands, and go."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from threading import Event
+
+from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, Version, compose
+from tests.chaos.places import Folder
+from tests.chaos.world import Watch, World
+from tests.fault_proxy import Fault, FaultProxy
+
+LARGE_LINES = 30_000
+SWAP_SECONDS = 1.5
+SKIPPED = "skipped: "
+
+
+def drop(world: World, model: Model, chance: random.Random) -> str:
+    """A handful of new documents at once."""
+    watch = _watch(world, chance)
+    names = []
+    for _ in range(chance.choice((1, 3, 6, 12))):
+        document = model.new(watch.name, chance.choice(KINDS))
+        _appear(world, document, *compose(document, chance))
+        names.append(document.name)
+    return f"{watch.name}: {', '.join(names)}"
+
+
+def drop_while_down(world: World, model: Model, chance: random.Random) -> str:
+    """What came while the daemon was not there is found by its scan alone."""
+    if chance.random() < 0.5:
+        world.kill()
+    else:
+        world.terminate()
+    done = [drop(world, model, chance) for _ in range(2)]
+    if known := _documents(world, model, chance, files_only=True):
+        done.append(_replaced(world, known[0], chance))
+    world.ensure()
+    return "; ".join(done)
+
+
+def drop_large(world: World, model: Model, chance: random.Random) -> str:
+    document = model.new(_watch(world, chance).name, "txt")
+    _appear(world, document, *compose(document, chance, lines=LARGE_LINES))
+    return f"{document.watch}: {document.name}"
+
+
+def drop_hostile(world: World, model: Model, chance: random.Random) -> str:
+    what = chance.choices(HOSTILE, HOSTILE_WEIGHTS)[0]
+    document = model.new(_watch(world, chance).name, "txt", "hostile")
+    _appear(world, document, *compose(document, chance, hostile=what), hostile=True)
+    return f"{document.watch}: {document.name} ({what})"
+
+
+def drop_poison(world: World, model: Model, chance: random.Random) -> str:
+    document = model.new(_watch(world, chance).name, "txt", POISON)
+    _appear(world, document, *compose(document, chance))
+    return f"{document.watch}: {document.name}"
+
+
+def replace(world: World, model: Model, chance: random.Random) -> str:
+    known = _documents(world, model, chance)
+    return _replaced(world, known[0], chance) if known else SKIPPED + "no document"
+
+
+def _replaced(world: World, document: Document, chance: random.Random) -> str:
+    hostile = "Crash" if document.kind == "txt" and chance.random() < 0.05 else ""
+    content, text = compose(document, chance, hostile=hostile)
+    if not _appear(world, document, content, text, hostile=bool(hostile)):
+        return SKIPPED + "it is being written"
+    return f"{document.watch}: {document.name} version {len(document.versions)}"
+
+
+def rewrite_in_place(world: World, model: Model, chance: random.Random) -> str:
+    """Truncated and written anew in pieces, kept open all the while, most often one that is just being converted."""
+    watch = _folder_watch(world, chance)
+    fresh = chance.random() < 0.7
+    known = [] if fresh else [one for one in _documents(world, model, chance, files_only=True) if one.kind == "txt"]
+    document = known[0] if known else model.new(watch.name, "txt")
+    if not known:
+        _appear(world, document, *compose(document, chance, lines=chance.randint(20, 200)))
+    content, text = compose(document, chance, lines=chance.randint(20, 200))
+    pauses = [chance.uniform(0.02, 0.3) for _ in range(3)]
+    before = chance.choice((0.0, 0.03, 0.06, 0.1, 0.3))
+    world.later(lambda: _write(world, document, content, text, pauses, before))
+    return f"{document.watch}: {document.name} version {len(document.versions) + 1}"
+
+
+def write_slowly(world: World, model: Model, chance: random.Random) -> str:
+    """A new document that is visible from its first byte on, and open until its last."""
+    document = model.new(_folder_watch(world, chance).name, "txt")
+    content, text = compose(document, chance, lines=50)
+    pauses = [chance.uniform(0.05, 0.5) for _ in range(4)]
+    world.later(lambda: _write(world, document, content, text, pauses, 0.0))
+    return f"{document.watch}: {document.name}"
+
+
+def break_off(world: World, model: Model, chance: random.Random) -> str:
+    """The writer dies: the first half is all that there will ever be, until it comes again."""
+    document = model.new(_folder_watch(world, chance).name, "txt")
+    content, _ = compose(document, chance, lines=40)
+    half = content[: content.index(b"\n", len(content) // 2)]
+    world.later(lambda: _write(world, document, half, half.decode(), [chance.uniform(0.05, 0.3)], 0.0))
+    return f"{document.watch}: {document.name}"
+
+
+def touch(world: World, model: Model, chance: random.Random) -> str:
+    """Another time and another mode, the same bytes."""
+    for document in _documents(world, model, chance, files_only=True):
+        with document.lock:
+            place = world.watches[document.watch].source
+            assert isinstance(place, Folder)
+            path = place.path / document.name
+            try:
+                os.utime(path)
+                path.chmod(0o640)
+            except FileNotFoundError:
+                continue
+        return f"{document.watch}: {document.name}"
+    return SKIPPED + "no document"
+
+
+def delete(world: World, model: Model, chance: random.Random) -> str:
+    known = _documents(world, model, chance)
+    if not known or not known[0].lock.acquire(blocking=False):
+        return SKIPPED + "no document, or it is being written"
+    try:
+        known[0].current = None
+        world.watches[known[0].watch].source.remove(known[0].name)
+    finally:
+        known[0].lock.release()
+    return f"{known[0].watch}: {known[0].name}"
+
+
+def swap_while_fetched(world: World, model: Model, chance: random.Random) -> str:
+    """An object is replaced by one of the same size while it is fetched, and put back before anybody looks again."""
+    if world.proxy is None:
+        return SKIPPED + "no buckets"
+    document = model.new("bkeep", "txt")
+    content, text = compose(document, chance, lines=20)
+    with document.lock:
+        # It is noted as it comes back in the end. The other one is no version: nobody is to see its words.
+        fetched = _stalled(world.proxy, f"/{document.watch}/in/{document.name}")
+        source = world.watches["bkeep"].source
+        document.current = document.written(content, text)
+        source.put(document.name, content)
+        try:
+            if not fetched.fired.wait(SWAP_SECONDS * 2):
+                return SKIPPED + f"{document.name} was not fetched"
+            source.put(document.name, content.replace(b"rivers", b"brooks"))
+        finally:
+            fetched.released.set()
+            _answered(world.proxy, document.name)
+            source.put(document.name, content)
+    return f"{document.watch}: {document.name}"
+
+
+def _stalled(proxy: FaultProxy, path: str) -> Fault:
+    whole = Fault(
+        "stall_before_headers",
+        method="GET",
+        path=re.escape(path),
+        headers=lambda head: head.get("range") != "bytes=0-0",
+    )
+    return proxy.inject(whole)
+
+
+def _answered(proxy: FaultProxy, name: str) -> None:
+    """Wait until the fetch that was held up has been answered, not for long."""
+    for _ in range(100):
+        if any(seen.status for seen in proxy.requests("GET", re.escape(name))):
+            return
+        Event().wait(0.01)
+
+
+# -- how they appear ---------------------------------------------------------------------------------------------
+
+
+def _appear(world: World, document: Document, content: bytes, text: str, *, hostile: bool = False) -> bool:
+    """A version that appears whole, at once. False where somebody is just writing the document."""
+    if not document.lock.acquire(blocking=False):
+        return False
+    try:
+        _about_to_change(world, document, content, text, hostile)
+        world.watches[document.watch].source.put(document.name, content)
+    finally:
+        document.lock.release()
+    return True
+
+
+def _about_to_change(world: World, document: Document, content: bytes, text: str, hostile: bool = False) -> Version:
+    document.floor = world.newest_job(document)
+    document.current = document.written(content, text, hostile)
+    return document.current
+
+
+def _write(
+    world: World, document: Document, content: bytes, text: str, pauses: list[float], before_seconds: float
+) -> None:
+    """Write in place, in as many pieces as there are pauses and one more."""
+    place = world.watches[document.watch].source
+    assert isinstance(place, Folder)
+    Event().wait(before_seconds)
+    with document.lock:
+        _about_to_change(world, document, content, text)
+        step = max(1, len(content) // (len(pauses) + 1))
+        with (place.path / document.name).open("wb", buffering=0) as file:
+            for at, seconds in enumerate(pauses):
+                file.write(content[at * step : (at + 1) * step])
+                Event().wait(seconds)
+            file.write(content[len(pauses) * step :])
+
+
+# -- which of them -----------------------------------------------------------------------------------------------
+
+
+def _watch(world: World, chance: random.Random) -> Watch:
+    return chance.choice(list(world.watches.values()))
+
+
+def _folder_watch(world: World, chance: random.Random) -> Watch:
+    return chance.choice([watch for watch in world.watches.values() if watch.in_folder])
+
+
+def _documents(world: World, model: Model, chance: random.Random, *, files_only: bool = False) -> list[Document]:
+    """In a random order: those that may be changed. Where a bucket's objects are disposed of they may not, as many a
+    server knows no conditional deletion."""
+    known = [
+        document
+        for document in model
+        if not document.poison
+        and (world.watches[document.watch].in_folder or (document.watch == "bkeep" and not files_only))
+    ]
+    chance.shuffle(known)
+    return known

@@ -1,0 +1,142 @@
+"""What the daemon under test is told while it runs: faults to meet, and how far its clock is off.
+
+The campaign writes files into a control folder; a thread of the daemon reads them a few times a second. What has
+happened is appended to other files there, one line each, so that a kill loses none of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REAL_TIME = time.time
+LOOK_SECONDS = 0.03
+DIE = "die"
+
+
+class Journal:
+    """Lines appended to files of the control folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, file: str, text: str) -> None:
+        """One line, there before this returns."""
+        fd = os.open(self._folder / file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(fd, text.replace("\n", " ").encode() + b"\n")
+        finally:
+            os.close(fd)
+
+
+class Clock:
+    """The wall clock, put forward or back at will. To be installed before the daemon is imported."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+        self.jumps = 0
+
+    def __call__(self) -> float:
+        return REAL_TIME() + self.ahead_seconds
+
+    def jump(self, ahead_seconds: float) -> None:
+        """From now on it is so much ahead of the real one."""
+        if ahead_seconds != self.ahead_seconds:
+            self.ahead_seconds = ahead_seconds
+            self.jumps += 1
+
+
+class Faults:
+    """A fault hook for `daemon.app.running`, which meets what is armed. Thread-safe.
+
+    Armed is a file with a label, how many calls go well before, how many then meet the fault, and its kind: `die`, the
+    name of an errno, or the name of an APSW exception.
+    """
+
+    def __init__(self, folder: Path, journal: Journal) -> None:
+        self._file = folder / "armed"
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._text = ""
+        self._armed: dict[str, Any] = {}
+
+    def look(self) -> None:
+        """See whether something else is armed by now."""
+        try:
+            text = self._file.read_text()
+        except FileNotFoundError:
+            text = ""
+        with self._lock:
+            if text != self._text:
+                self._text = text
+                self._armed = json.loads(text) if text else {}
+
+    def __call__(self, label: str) -> None:
+        with self._lock:
+            armed = self._armed
+            if armed.get("label") != label:
+                return
+            if armed["skip"] > 0:
+                armed["skip"] -= 1
+                return
+            armed["times"] -= 1
+            if armed["times"] <= 0:
+                self._armed = {}
+                self._file.unlink(missing_ok=True)
+            self._journal.add("fired", f"{armed['kind']} at {label}")
+            kind = armed["kind"]
+        if kind == DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise _error(kind)
+
+
+def _error(kind: str) -> Exception:
+    if kind.startswith("E"):
+        number = int(getattr(errno, kind))
+        return OSError(number, os.strerror(number), "injected")
+    import apsw
+
+    error: Exception = getattr(apsw, kind)("injected")
+    return error
+
+
+def follow(folder: Path, clock: Clock, faults: Faults) -> None:
+    """Begin to obey the files of the control folder; they are obeyed once before this returns."""
+
+    def look() -> None:
+        faults.look()
+        try:
+            clock.jump(float((folder / "clock").read_text()))
+        except (FileNotFoundError, ValueError):
+            clock.jump(0.0)
+
+    def run() -> None:
+        while not threading.Event().wait(LOOK_SECONDS):
+            look()
+
+    look()
+    threading.Thread(target=run, name="chaos-control", daemon=True).start()
+
+
+def step(owner: Any, name: str, label: str, fault: Callable[[str], None], *, after: bool = False) -> None:
+    """Make a method or a function of the daemon a fault point, before or after it does its work."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def stepped(*args: Any, **kwargs: Any) -> Any:
+        if not after:
+            fault(label)
+        result = original(*args, **kwargs)
+        if after:
+            fault(label)
+        return result
+
+    setattr(owner, name, stepped)

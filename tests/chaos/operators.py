@@ -1,0 +1,86 @@
+"""Actions of operators: commands in processes of their own, and reloads of good and bad configurations."""
+
+from __future__ import annotations
+
+import random
+from threading import Event
+
+from tests.chaos.documents_of import SKIPPED
+from tests.chaos.model import POISON, Model
+from tests.chaos.world import World
+
+BAD = (
+    'state_dir = "state"\n[[watch]\n',
+    'state_dir = "state"\nworkers = "many"\n',
+    'state_dir = "state"\n[[watch]]\nname = "keep"\nsource = "keep/in"\nsink = "keep/in"\n',
+    "",
+)
+
+
+def reload_watches(world: World, model: Model, chance: random.Random) -> str:
+    """One watch is taken out, or all are back."""
+    everything = set(world.watches)
+    if world.served == everything:
+        world.served = everything - {chance.choice(sorted(everything))}
+    else:
+        world.served = everything
+    assert world.daemon.config is not None
+    world.daemon.config.write_text(world.configuration())
+    world.hang_up()
+    missing = sorted(everything - world.served)
+    return f"without {missing[0]}" if missing else "with all"
+
+
+def reload_bad(world: World, model: Model, chance: random.Random) -> str:
+    """It is refused whole. A daemon that is started later gets the good one back."""
+    assert world.daemon.config is not None
+    which = chance.randrange(len(BAD))
+    world.daemon.config.write_text(BAD[which])
+    world.hang_up()
+    Event().wait(0.3)
+    world.daemon.config.write_text(world.configuration())
+    return f"number {which}"
+
+
+def pause(world: World, model: Model, chance: random.Random) -> str:
+    """All or one watch, for a while; sometimes until the end of the round."""
+    what = chance.choice([[], [chance.choice(sorted(world.watches))]])
+    seconds, resumes = chance.uniform(0.0, 1.0), chance.random() < 0.7
+    if not world.pid:
+        return SKIPPED + "the daemon does not run"
+    world.command("pause", *what)
+    if resumes:
+        Event().wait(seconds)
+        world.command("resume", *what)
+    return f"{what[0] if what else 'all'}{'' if resumes else ', not resumed'}"
+
+
+def retry(world: World, model: Model, chance: random.Random) -> str:
+    """Some jobs that have ended, however they did."""
+    share = chance.random()
+    rows = world.rows(
+        f"""SELECT id FROM jobs WHERE state IN ('completed', 'failed', 'cancelled', 'vanished')
+            AND instr(CAST(source AS TEXT), '{POISON}') = 0 ORDER BY id"""
+    )
+    ids = [int(row[0]) for row in rows]
+    chosen = ids[int(share * len(ids)) :][:3]
+    if not chosen:
+        return SKIPPED + "no job has ended"
+    retry_jobs(world, model, chosen)
+    return ", ".join(map(str, chosen))
+
+
+def retry_jobs(world: World, model: Model, ids: list[int]) -> None:
+    """These may leave their final state from now on."""
+    model.retried |= set(ids)
+    world.command("retry", *map(str, ids))
+
+
+def cancel(world: World, model: Model, chance: random.Random) -> str:
+    rows = world.rows("SELECT id FROM jobs WHERE state IN ('pending', 'processing') ORDER BY id")
+    share = chance.random()
+    ids = [str(row[0]) for row in rows[int(share * len(rows)) :][:2]]
+    if not ids:
+        return SKIPPED + "no job is open"
+    world.command("cancel", *ids)
+    return ", ".join(ids)

@@ -1,0 +1,110 @@
+"""What lies in the sinks, judged as it appears: each Markdown and each sidecar must be all of one version."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.model import Document, Model, Version
+from tests.chaos.places import Stamp
+from tests.chaos.world import Watch
+
+ERROR = ".error.json"
+HIDDEN = "."
+
+
+@dataclass
+class Sink:
+    """What was seen of one sink last: versions by document, and who has an error file."""
+
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    markdown: dict[str, Version] = field(default_factory=dict)
+    sidecar: dict[str, Version] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+
+
+class Outputs:
+    """The sinks of all watches; `complain` is told of what must not be. Thread-safe."""
+
+    def __init__(self, model: Model, complain: Callable[[str], None]) -> None:
+        self._model = model
+        self._complain = complain
+        self._lock = threading.Lock()
+        self._sinks: dict[str, Sink] = {}
+        self.looks = 0
+
+    def look(self, watch: Watch) -> Sink:
+        """See what is new, and judge it."""
+        with self._lock:
+            seen = self._sinks.setdefault(watch.name, Sink())
+            names = watch.sink.names()
+            for name in [name for name in seen.stamps if name not in names]:
+                self._gone(watch, seen, name)
+            seen.hidden = {name for name in names if name.startswith(HIDDEN)}
+            for name, stamp in names.items():
+                if not name.startswith(HIDDEN) and seen.stamps.get(name) != stamp:
+                    self.looks += 1
+                    seen.stamps[name] = stamp
+                    self._judge(watch, seen, name)
+            return seen
+
+    def last(self, watch: Watch) -> Sink:
+        """What was seen last."""
+        with self._lock:
+            return self._sinks.setdefault(watch.name, Sink())
+
+    def _gone(self, watch: Watch, seen: Sink, name: str) -> None:
+        """Results are replaced, never removed; only error files are."""
+        del seen.stamps[name]
+        if name.endswith(ERROR):
+            seen.failed.discard(name.removesuffix(ERROR))
+        elif watch.sink.names() and watch.sink.read(name) is None:  # else the folder itself was taken away
+            self._complain(f"{watch.name}: the result {name} has been removed")
+
+    def _judge(self, watch: Watch, seen: Sink, name: str) -> None:
+        stem, _, suffix = name.rpartition(".")
+        if name.endswith(ERROR):
+            stem = name.removesuffix(ERROR)
+        document = self._model.find(watch.name, stem)
+        content = watch.sink.read(name)
+        if content is None:
+            seen.stamps.pop(name)
+        elif document is None or suffix not in ("md", "json"):
+            self._complain(f"{watch.name}: nothing makes a {name}")
+        elif name.endswith(ERROR):
+            if self._parsed(watch, name, content) is not None:
+                seen.failed.add(stem)
+        elif suffix == "md":
+            self._markdown(watch, seen, document, content)
+        else:
+            self._sidecar(watch, seen, document, content)
+
+    def _markdown(self, watch: Watch, seen: Sink, document: Document, content: bytes) -> None:
+        version = document.of_markdown(content)
+        if version is None:
+            shown = f"{len(content)} bytes: {content[:60]!r}…{content[-60:]!r}"
+            self._complain(f"{watch.name}: {document.name}.md is not the whole of any version ({shown})")
+        else:
+            seen.markdown[document.name] = version
+
+    def _sidecar(self, watch: Watch, seen: Sink, document: Document, content: bytes) -> None:
+        parsed = self._parsed(watch, f"{document.name}.json", content)
+        if parsed is None:
+            return
+        version = document.of_source(parsed.get("sha256", ""))
+        if version is None:
+            self._complain(f"{watch.name}: {document.name}.json is of a version that never existed whole")
+        else:
+            seen.sidecar[document.name] = version
+
+    def _parsed(self, watch: Watch, name: str, content: bytes) -> dict[str, Any] | None:
+        try:
+            parsed: dict[str, Any] = json.loads(content)
+        except ValueError:
+            self._complain(f"{watch.name}: {name} is not whole: {content[:100]!r}")
+            return None
+        return parsed

@@ -1,0 +1,198 @@
+"""Bugs to be planted in the daemon under test, to show that the campaign finds what it is there for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A bug: what it is, and what puts it into this process."""
+
+    what: str
+    apply: Callable[[], None]
+
+
+def _no_sync() -> None:
+    from daemon.sinks import folder
+
+    def write(path: bytes, chunks: Any, *, dir_fd: int | None = None) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=dir_fd)
+        with open(fd, "wb") as file:
+            file.writelines(chunks)
+
+    vars(folder)["write_durably"] = write
+
+
+def _no_folder_sync() -> None:
+    from daemon.sinks import folder
+
+    vars(folder)["fsync_directory"] = lambda path, **_: None
+
+
+def _dispose_first() -> None:
+    from daemon.errors import NotYet, SourceChanged, SourceVanished, TransientError
+    from daemon.worker import Worker
+
+    succeed = Worker._succeed
+
+    def succeed_late(self: Any, route: Any, job: Any, outcome: Any) -> None:
+        if outcome.conversion is not None and route.on_success(job).action == "delete":
+            with suppress(NotYet, SourceChanged, SourceVanished, TransientError):
+                route.source.dispose(job, route.on_success(job))
+        succeed(self, route, job, outcome)
+
+    Worker._succeed = succeed_late  # type: ignore[method-assign]
+
+
+def _no_rescan() -> None:
+    from daemon.sources.discovery import FolderDiscovery
+
+    FolderDiscovery._advance = lambda self, scan: False  # type: ignore[method-assign]
+
+
+def _in_place() -> None:
+    from daemon.sinks.folder import FolderSink
+
+    def publish(self: Any, name: Any, files: Any, origin: Any = None) -> str:
+        base = self._path(name)
+        with self._translated(base, 0):
+            for suffix, content in files.items():
+                with open(base + os.fsencode(suffix), "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+        return os.fsdecode(base + os.fsencode(list(files)[-1]))
+
+    FolderSink.publish = publish  # type: ignore[method-assign]
+
+
+def _forget_interruptions() -> None:
+    from daemon.jobs import JobTable
+
+    recover = JobTable.recover
+
+    def forgetful(self: Any) -> int:
+        number = recover(self)
+        self._writer.call(lambda db: db.execute("UPDATE jobs SET interruptions = 0 WHERE interruptions > 0"))
+        return number
+
+    JobTable.recover = forgetful  # type: ignore[method-assign]
+
+
+def _complete_all_versions() -> None:
+    from daemon import jobs
+
+    def finish(db: Any, job: Any, state: Any, values: dict[str, Any]) -> bool:
+        columns = "".join(f", {column} = ?" for column in values)
+        db.execute(
+            f"""UPDATE jobs SET state = ?, stage = NULL{columns} WHERE source = ?
+                AND watch = (SELECT watch FROM jobs WHERE id = ?)""",
+            (state.value, *values.values(), job.source, job.id),
+        )
+        return True
+
+    jobs._finish = finish
+
+
+def _complete_nothing() -> None:
+    from daemon import jobs
+    from daemon.model import State
+
+    finish = jobs._finish
+
+    def finish_some(db: Any, job: Any, state: Any, values: dict[str, Any]) -> bool:
+        return True if state is State.COMPLETED and job.id % 7 == 0 else finish(db, job, state, values)
+
+    jobs._finish = finish_some
+
+
+def _no_verification() -> None:
+    from daemon.sources.folder import FolderSource
+
+    FolderSource.verify = lambda self, job, fetched: None  # type: ignore[method-assign]
+
+
+def _leave_temporaries() -> None:
+    from daemon.sinks.folder import FolderSink
+
+    FolderSink.sweep = lambda self: None  # type: ignore[method-assign]
+
+
+def _no_backoff() -> None:
+    from daemon.dispatch import Dispatcher
+
+    give_back = Dispatcher.give_back
+    Dispatcher.give_back = lambda self, job, not_before=0.0: give_back(self, job)  # type: ignore[method-assign]
+
+
+def _forget_retry() -> None:
+    from daemon.dispatch import Dispatcher
+
+    give_back: Any = Dispatcher.give_back
+
+    def forgetful(self: Any, job: Any, not_before: float = 0.0) -> None:
+        if not_before:
+            self.done(job)
+        else:
+            give_back(self, job)
+
+    Dispatcher.give_back = forgetful  # type: ignore[method-assign]
+
+
+def _any_version() -> None:
+    from daemon.s3 import download
+
+    original: Any = download._Object.__init__
+
+    def careless(self: Any, *args: Any) -> None:
+        original(self, *args)
+        self._conditions = {}
+
+    setattr(download._Object, "__init__", careless)  # noqa: B010
+    vars(download)["bare_etag"] = lambda etag: ""
+
+
+def _delete_instead_of_move() -> None:
+    from daemon.sources.disposer import Disposer
+
+    def move(self: Any, folder: int, place: Any, job: Any, disposal: Any) -> bytes:
+        os.unlink(place.private, dir_fd=folder)
+        return os.path.join(os.fsencode(disposal.target), job.source)
+
+    Disposer._move = move  # type: ignore[method-assign]
+
+
+def _leak_descriptors() -> None:
+    from daemon.sources.folder import FolderSource
+
+    status: Any = FolderSource._status
+
+    def leaky(self: Any, job: Any) -> Any:
+        os.open(self._root.path, os.O_RDONLY | os.O_CLOEXEC)
+        return status(self, job)
+
+    FolderSource._status = leaky  # type: ignore[method-assign]
+
+
+PLANTS: dict[str, Plant] = {
+    "no-sync": Plant("results are renamed into place without a sync", _no_sync),
+    "no-folder-sync": Plant("the folder of a result is not synced", _no_folder_sync),
+    "dispose-first": Plant("a source is deleted before its job is committed", _dispose_first),
+    "no-rescan": Plant("a start follows the news but scans nothing", _no_rescan),
+    "in-place": Plant("results are written where they are read", _in_place),
+    "forget-interruptions": Plant("a start forgets how often a document killed the daemon", _forget_interruptions),
+    "complete-all": Plant("a completion changes every job of the document", _complete_all_versions),
+    "complete-nothing": Plant("some completions change no row, and nobody asks", _complete_nothing),
+    "no-verification": Plant("what has changed while it was converted is published", _no_verification),
+    "leave-temporaries": Plant("what an interrupted publish leaves is never removed", _leave_temporaries),
+    "no-backoff": Plant("a failed attempt is repeated at once", _no_backoff),
+    "forget-retry": Plant("a failed attempt is never repeated", _forget_retry),
+    "any-version": Plant("objects are fetched in whatever version is there", _any_version),
+    "delete-moved": Plant("what is to be moved is deleted", _delete_instead_of_move),
+    "leak-descriptors": Plant("each look at a document leaves a descriptor open", _leak_descriptors),
+}

@@ -1,0 +1,223 @@
+"""The end of a round: everything is mended, and all that was begun must come to its right end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from tests.chaos.checks import Findings, Watchman
+from tests.chaos.faults_of import back
+from tests.chaos.model import Document, Model
+from tests.chaos.operators import retry_jobs
+from tests.chaos.places import DISPOSING, Folder
+from tests.chaos.world import Watch, World
+from tests.fault.outcome import integrity
+
+STALLED_SECONDS = 75.0
+"""Without anything moving. However slow a machine is, something moves."""
+LOOK_SECONDS = 0.3
+MOST_DESCRIPTORS, MOST_GROWTH = 220, 60
+MOST_RESIDENT_BYTES = 400 << 20
+BLAMELESS = frozenset({"crashed", "timeout", "unreadable", "internal", "out_of_memory"})
+"""What a sound document may fail with where converters are killed and stopped, and disks and servers are sick."""
+LEFT = (".convertd-canary-", DISPOSING)
+
+
+class Quiet:
+    """Brings a round to its end and judges it. Findings of a healed world are no race: nothing is going on any more."""
+
+    def __init__(self, world: World, model: Model, findings: Findings, watchman: Watchman) -> None:
+        self._world, self._model, self._findings, self._watchman = world, model, findings, watchman
+        self._descriptors: tuple[int, int] | None = None
+        self.sizes: list[tuple[int, int]] = []
+
+    def reach(self) -> bool:
+        """Mend all, wait, judge. False where it was never reached."""
+        self._heal()
+        for _ in range(3):
+            if not self._settled():
+                return False
+            if not (again := self._to_retry()):
+                break
+            retry_jobs(self._world, self._model, again)
+        self._judge()
+        return True
+
+    def _heal(self) -> None:
+        world = self._world
+        if world.proxy is not None:
+            world.proxy.clear()
+        (world.control / "armed").unlink(missing_ok=True)
+        world.wait_for_writers()
+        back(world)
+        world.ensure()
+        world.signal(signal.SIGCONT)
+        for child in world.children():
+            os.kill(child, signal.SIGCONT)
+        world.served = set(world.watches)
+        assert world.daemon.config is not None
+        world.daemon.config.write_text(world.configuration())
+        self._wait_until_it_listens()
+        world.hang_up()
+        world.command("resume")
+        for name in world.watches:
+            if self._is_paused(name):
+                world.command("resume", name)
+
+    def _wait_until_it_listens(self) -> None:
+        until = time.monotonic() + STALLED_SECONDS
+        while not self._world.listens() and time.monotonic() < until:
+            self._world.ensure()
+            Event().wait(0.05)
+
+    def _is_paused(self, watch: str) -> bool:
+        return bool(self._world.rows("SELECT 1 FROM watches WHERE name = ? AND paused", watch))
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def _settled(self) -> bool:
+        """Wait until nothing is left to be done, as long as something moves."""
+        moved, last = time.monotonic(), None
+        while complaints := list(self._unsettled()):
+            self._world.ensure()
+            signs = (self._signs(), len(complaints))
+            if signs != last:
+                moved, last = time.monotonic(), signs
+            if time.monotonic() - moved > STALLED_SECONDS:
+                for complaint in complaints[:10]:
+                    self._findings.add(f"never came to its end: {complaint}")
+                return False
+            Event().wait(LOOK_SECONDS)
+        return True
+
+    def _signs(self) -> object:
+        return tuple(self._world.rows(_SIGNS)), sum(self._world.deaths.values())
+
+    def _unsettled(self) -> Iterator[str]:
+        rows = self._world.rows(
+            """SELECT j.id, w.name, j.source, j.state, j.disposal FROM jobs j JOIN watches w ON w.id = j.watch
+               WHERE j.state IN ('pending', 'processing') OR j.disposal IS NOT NULL"""
+        )
+        for job_id, watch, source, state, disposal in rows:
+            yield f"job {job_id} of {watch}/{os.fsdecode(source)} is {state}{', to be disposed of' if disposal else ''}"
+        if rows:
+            return
+        newest = self._newest()
+        for watch in self._world.watches.values():
+            self._watchman.outputs.look(watch)
+            present = watch.source.names()
+            for document in self._model.of(watch.name):
+                complaint = self._expected(watch, document, newest.get((watch.name, document.name)), present)
+                if complaint is not None:
+                    yield f"{watch.name}/{document.name}: {complaint}"
+
+    def _newest(self) -> dict[tuple[str, str], tuple[int, str, str]]:
+        rows = self._world.rows(
+            """SELECT w.name, j.source, j.id, j.state, j.error_kind FROM jobs j JOIN watches w ON w.id = j.watch
+               ORDER BY j.id"""
+        )
+        return {(name, os.fsdecode(source)): (job, state, kind) for name, source, job, state, kind in rows}
+
+    def _expected(
+        self, watch: Watch, document: Document, job: tuple[int, str, str] | None, present: dict[str, Any]
+    ) -> str | None:
+        """What is not yet as it must be at the end."""
+        version = document.current
+        if version is None:
+            return None
+        if job is None:
+            return "it has no job"
+        if job[1] in ("cancelled", "failed"):
+            return None  # judged, and tried again
+        seen = self._watchman.outputs.last(watch)
+        found, about = seen.markdown.get(document.name), seen.sidecar.get(document.name)
+        if found != version or about != version:
+            return f"job {job[0]} is {job[1]}, and there is no result of version {version.number}"
+        if document.name in seen.failed:
+            return "it has an error file beside its result"
+        if watch.action != "keep" and document.name in present:
+            return f"job {job[0]} is {job[1]}, and the source is still there"
+        if watch.action == "keep" and document.name not in present:
+            return "the source is gone"
+        return self._watchman.missing(watch, document)
+
+    # -- judging -------------------------------------------------------------------------------------------------
+
+    def _to_retry(self) -> list[int]:
+        """Jobs that operators have called off, or that failed for what the campaign has done."""
+        again = []
+        for (watch, name), (job, state, kind) in self._newest().items():
+            document = self._model.find(watch, name)
+            if document is None or document.current is None or state not in ("failed", "cancelled"):
+                continue
+            if state == "cancelled":
+                if not document.poison:
+                    again.append(job)
+            elif not document.fails():
+                if kind not in BLAMELESS:
+                    self._findings.add(f"{watch}/{name} is sound and failed as {kind}")
+                again.append(job)
+            elif name not in self._watchman.outputs.look(self._world.watches[watch]).failed:
+                self._findings.add(f"{watch}/{name} has failed without an error file")
+        return again
+
+    def _judge(self) -> None:
+        if (said := integrity(self._world.daemon)) != "ok":
+            self._findings.add(f"PRAGMA integrity_check: {said}")
+        self._count()
+        for watch in self._world.watches.values():
+            self._look_for_leftovers(watch)
+        spool = [path.name for path in (self._world.home / "state" / "spool").iterdir()]
+        if spool:
+            self._findings.add(f"left in the spool: {spool}")
+        self._look_at_size()
+
+    def _count(self) -> None:
+        """The counters are right, and every job that says it has a result has one."""
+        counted = {(watch, state): n for watch, state, n in self._world.rows("SELECT * FROM counts") if n}
+        real = {(watch, state): n for watch, state, n in self._world.rows(_REAL)}
+        if counted != real:
+            self._findings.add(f"the counters say {counted}, there are {real}")
+        for name, source in self._world.rows(_WITH_RESULT):
+            seen = self._watchman.outputs.last(self._world.watches[name])
+            document = os.fsdecode(source)
+            if document not in seen.markdown or document not in seen.sidecar:
+                self._findings.add(f"{name}/{document} is completed and has no result")
+
+    def _look_for_leftovers(self, watch: Watch) -> None:
+        for place in (watch.source, watch.sink, watch.done):
+            if place is not None:
+                left = [name for name in place.names() if name.startswith(LEFT)]
+                if isinstance(place, Folder):
+                    left += [path.name for path in place.path.glob(".convertd-tmp/*")]
+                if left:
+                    self._findings.add(f"left by {watch.name}: {sorted(left)[:5]}")
+
+    def _look_at_size(self) -> None:
+        """Neither memory nor descriptors grow with what was done."""
+        pid = self._world.pid
+        try:
+            descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            return
+        resident = sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+        self.sizes.append((descriptors, resident))
+        before = self._descriptors[1] if self._descriptors is not None and self._descriptors[0] == pid else descriptors
+        self._descriptors = (pid, min(before, descriptors))
+        if descriptors > MOST_DESCRIPTORS or descriptors > before + MOST_GROWTH:
+            self._findings.add(f"the daemon has {descriptors} descriptors open, it had {before}")
+        if resident > MOST_RESIDENT_BYTES:
+            self._findings.add(f"the daemon holds {resident >> 20} MiB")
+
+
+_SIGNS = """SELECT state, count(*), max(id), sum(attempts), sum(interruptions), sum(disposal IS NULL) FROM jobs
+            GROUP BY 1"""
+_REAL = "SELECT watch, state, count(*) FROM jobs GROUP BY 1, 2"
+_WITH_RESULT = """SELECT DISTINCT w.name, j.source FROM jobs j JOIN watches w ON w.id = j.watch
+                  WHERE j.state = 'completed'"""

@@ -1,0 +1,311 @@
+"""The surroundings of a campaign: watches, a bucket behind a proxy that misbehaves, small disks, and the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daemon.db import reader
+from daemon.errors import ConvertdError
+from tests import servers
+from tests.chaos.model import Document
+from tests.chaos.places import Folder, Place, Prefix
+from tests.fault_proxy import FaultProxy
+from tests.harness import Daemon, children_of, convertd, until
+from tests.servers import Bucket
+
+ENTRY = ("-m", "tests.chaos.daemon")
+SINK_BYTES, STATE_BYTES = "24m", "96m"
+TOP = """
+state_dir = "state"
+workers = 2
+[limits]
+convert_time = "8s"
+converter_memory = "1GiB"
+spool_above = "1MiB"
+[retry]
+attempts = 3
+backoff = ["400ms"]
+[log]
+format = "json"
+[engines]
+text = ["tests.engines_for_tests:Command"]
+"""
+WATCH = """
+[[watch]]
+name = "{name}"
+source = "{source}"
+sink = "{sink}"
+on_success = "{on_success}"
+poll_interval = "300ms"
+"""
+S3 = """[watch.s3]
+endpoint_url = "{url}"
+read_timeout = "2s"
+connect_timeout = "2s"
+"""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A watch, and its places as the campaign sees them; `done` is where documents are moved to."""
+
+    name: str
+    source: Place
+    sink: Place
+    action: str
+    done: Place | None
+    text: str
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether documents are files, which can be written slowly."""
+        return isinstance(self.source, Folder)
+
+
+class World:
+    """All of it. `deaths` counts ends of the daemon by what they were."""
+
+    def __init__(self, home: Path, bucket: Bucket | None, proxy: FaultProxy | None, plant: str) -> None:
+        self.home, self.bucket, self.proxy = home, bucket, proxy
+        self.control = home / "control"
+        self.control.mkdir()
+        self.watches = {watch.name: watch for watch in self._watches()}
+        self.served = set(self.watches)
+        self.deaths: Counter[str] = Counter()
+        self.strange_ends: list[str] = []
+        self.writers: list[threading.Thread] = []
+        self.converters: dict[int, str] = {}
+        self.away: tuple[Path, Path] | None = None
+        """What was taken away, and from where."""
+        self._told_to_end = False
+        sinks = [str(watch.sink.path) for watch in self.watches.values() if isinstance(watch.sink, Folder)]
+        env = {
+            "CHAOS_CONTROL": str(self.control),
+            "CHAOS_SINKS": os.pathsep.join(sinks),
+            "CHAOS_STATE": str(home / "state"),
+            "CHAOS_PLANT": plant,
+            **(bucket.server.env() if bucket is not None else {}),
+        }
+        self.daemon = Daemon(home, self.configuration(), ENTRY, env=env)
+
+    # -- configuration -----------------------------------------------------------------------------------------
+
+    def configuration(self) -> str:
+        """Of the watches that are served now."""
+        return TOP + "".join(watch.text for name, watch in self.watches.items() if name in self.served)
+
+    def _watches(self) -> Iterator[Watch]:
+        yield self._watch("keep", "folder", "folder", "keep")
+        yield self._watch("delete", "folder", "folder", "delete")
+        yield self._watch("move", "folder", "folder", "move")
+        yield self._watch("extra", "folder", "folder", "keep")
+        if self.bucket is not None:
+            yield self._watch("bkeep", "bucket", "bucket", "keep")
+            yield self._watch("bdelete", "bucket", "folder", "delete")
+            yield self._watch("bmove", "bucket", "bucket", "move")
+
+    def _watch(self, name: str, source: str, sink: str, action: str) -> Watch:
+        begin, begin_url = self._place(name, "in", source)
+        end, end_url = self._place(name, "out", sink)
+        done, done_url = self._place(name, "done", source) if action == "move" else (None, "")
+        text = WATCH.format(
+            name=name, source=begin_url, sink=end_url, on_success=f"move:{done_url}" if done_url else action
+        )
+        if "bucket" in (source, sink):
+            assert self.proxy is not None
+            text += S3.format(url=self.proxy.url)
+        return Watch(name, begin, end, action, done, text)
+
+    def _place(self, watch: str, which: str, kind: str) -> tuple[Place, str]:
+        if kind == "folder":
+            return Folder(self.home / watch / which), str(self.home / watch / which)
+        assert self.bucket is not None
+        return Prefix(self.bucket, f"{watch}/{which}/"), f"s3://{self.bucket.name}/{watch}/{which}/"
+
+    # -- the daemon --------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        process = self.daemon.process
+        return process.pid if process is not None and process.poll() is None else 0
+
+    def start(self) -> None:
+        """Start the daemon with a good configuration, waiting for nothing."""
+        assert self.daemon.config is not None
+        self.daemon.config.write_text(self.configuration())
+        self._told_to_end = False
+        self.daemon.launch()
+
+    def ensure(self) -> bool:
+        """Start the daemon if it has ended; whether it had. How it ended is noted."""
+        process = self.daemon.process
+        if process is not None and process.poll() is None:
+            return False
+        if process is not None:
+            self.note_end(process.returncode)
+        self.start()
+        return True
+
+    def note_end(self, code: int) -> None:
+        """An end that nobody has caused is a finding."""
+        self.deaths["killed" if code == -signal.SIGKILL else f"ended with {code}"] += 1
+        told = self._told_to_end and code in (0, -signal.SIGTERM)  # the latter before it has caught the signal
+        if code != -signal.SIGKILL and not told:
+            self.strange_ends.append(f"the daemon ended by itself with {code}: {self.log_tail()}")
+
+    def kill(self) -> None:
+        if self.pid:
+            self.daemon.kill()
+
+    def terminate(self) -> None:
+        """A stop by signal, to its end."""
+        if self.pid:
+            self._told_to_end = True
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.daemon.stop(60)
+                return
+            self.strange_ends.append("the daemon does not end within 60 s of a SIGTERM")
+            self.daemon.kill()
+
+    def signal(self, number: int) -> None:
+        if self.pid:
+            os.kill(self.pid, number)
+
+    def hang_up(self) -> None:
+        """SIGHUP, once the daemon can take one: before that it would end it."""
+        if self.pid and self.listens():
+            self.signal(signal.SIGHUP)
+
+    def listens(self) -> bool:
+        """Whether the daemon that runs has caught SIGHUP."""
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+            caught = next(line for line in lines if line.startswith("SigCgt:")).split()[1]
+            return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
+        return False
+
+    def children(self) -> list[int]:
+        """The converters of the daemon that runs."""
+        return [pid for pid in children_of(self.pid) if self.note_converter(pid)] if self.pid else []
+
+    def note_converter(self, pid: int) -> bool:
+        """Remember a converter, to see that it ends with its daemon."""
+        with contextlib.suppress(OSError, IndexError):
+            if b"daemon.converters.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                self.converters[pid] = started_at(pid)
+                return True
+        return False
+
+    def survivors(self) -> list[int]:
+        """Converters that were seen, are no children of the daemon that runs, and are still there."""
+        own = set(children_of(self.pid)) if self.pid else set()
+        left = {pid: since for pid, since in self.converters.items() if started_at(pid) == since}
+        self.converters = left
+        return [pid for pid in left if pid not in own]
+
+    def command(self, *arguments: str) -> Any:
+        """The real command, in a process of its own."""
+        return convertd(*arguments, *self.daemon.where, cwd=self.home, env=self.daemon.env)
+
+    def log_tail(self) -> str:
+        return self.daemon.log.read_text(errors="replace")[-1500:]
+
+    # -- what is known and told --------------------------------------------------------------------------------
+
+    def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        """Of the job table; none where it cannot be read yet."""
+        try:
+            with reader(str(self.daemon.state / "convertd.db")) as db:
+                return list(db.execute(sql, bindings))
+        except (OSError, ConvertdError):
+            return []
+
+    def newest_job(self, document: Document) -> int:
+        sql = "SELECT max(j.id) FROM jobs j JOIN watches w ON w.id = j.watch WHERE w.name = ? AND j.source = ?"
+        rows = self.rows(sql, document.watch, os.fsencode(document.name))
+        return int(rows[0][0] or 0) if rows else 0
+
+    def journal(self, name: str) -> list[str]:
+        """What the daemon has written there: `violations`, `fired`, `poisoned`."""
+        try:
+            return (self.control / name).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def arm(self, label: str, kind: str, skip: int, times: int) -> None:
+        """Let the daemon meet a fault."""
+        self._tell("armed", json.dumps({"label": label, "kind": kind, "skip": skip, "times": times}))
+
+    def jump(self, ahead_seconds: float) -> None:
+        """Set the daemon's clock."""
+        self._tell("clock", str(ahead_seconds))
+
+    def _tell(self, name: str, text: str) -> None:
+        hidden = self.control / f".{name}"
+        hidden.write_text(text)
+        hidden.rename(self.control / name)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do this in a thread, which is waited for at the end of the round."""
+        thread = threading.Thread(target=work, name="slow writer")
+        self.writers = [*(writer for writer in self.writers if writer.is_alive()), thread]
+        thread.start()
+
+    def wait_for_writers(self) -> None:
+        for writer in self.writers:
+            writer.join()
+
+
+def started_at(pid: int) -> str:
+    """What tells a process from a later one of its number; empty where it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+@contextlib.contextmanager
+def world(home: Path, plant: str = "", *, buckets: bool = True) -> Iterator[tuple[World, list[str]]]:
+    """A world without a daemon yet, and what this machine does not allow."""
+    missing: list[str] = []
+    with contextlib.ExitStack() as stack:
+        for name, size in (("keep/out", SINK_BYTES), ("state", STATE_BYTES)):
+            (home / name).mkdir(parents=True)
+            if (reason := _mount(home / name, size)) is not None:
+                missing.append(f"no small disk as {name}: {reason}")
+            else:
+                stack.callback(subprocess.run, ["umount", "-l", str(home / name)], check=True)
+        bucket = proxy = None
+        if buckets and servers.weed_program() is not None:
+            server = stack.enter_context(servers.seaweedfs(home / "weed"))
+            bucket = stack.enter_context(servers.new_bucket(server))
+            proxy = stack.enter_context(FaultProxy(server.endpoint_url))
+        else:
+            missing.append("no buckets: SeaweedFS is not installed" if buckets else "no buckets: not asked for")
+        made = World(home, bucket, proxy, plant)
+        try:
+            yield made, missing
+        finally:
+            made.kill()
+            until(lambda: not made.survivors(), "all converters have ended", 30)
+
+
+def _mount(path: Path, size: str) -> str | None:
+    """Why a small file system cannot be mounted there, or None."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except FileNotFoundError as error:
+        return str(error)
+    return None if result.returncode == 0 else result.stderr.strip()
