@@ -164,6 +164,23 @@ def test_a_reload_adds_removes_and_changes_watches(tmp_path: Path) -> None:
         assert len(daemon.jobs()) == 6, "nothing was converted twice"
 
 
+def test_a_watch_that_comes_back_after_a_restart_disposes_of_what_was_due(tmp_path: Path) -> None:
+    both = HEAD + WATCH.format(name="one") + WATCH.format(name="two") + 'on_success = "delete"\n'
+    daemon = Daemon(tmp_path, both)
+    try:
+        put(daemon.start(), "two", "a.txt")
+        until(lambda: states(daemon) == {"a.txt": "completed"}, "it is due to be deleted, after a time of quiet")
+        daemon.kill()
+        assert daemon.config is not None
+        daemon.config.write_text(HEAD + WATCH.format(name="one"))
+        daemon.start()
+        put(daemon, "one", "b.txt")
+        reload(daemon, both)
+        until(lambda: not (daemon.folder / "two" / "a.txt").exists(), "the source is deleted", 30)
+    finally:
+        daemon.close()
+
+
 def test_a_bad_file_is_refused_and_the_old_one_kept(tmp_path: Path) -> None:
     with running(tmp_path, HEAD + WATCH.format(name="one")) as daemon:
         reload(daemon, HEAD + WATCH.format(name="one") + "priority = 99\n")
