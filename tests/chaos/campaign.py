@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from tests.chaos.actions import script
+from tests.chaos.actions import Action, script
 from tests.chaos.checks import Findings, Watchman
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.model import Model
@@ -96,9 +96,18 @@ class Campaign:
             if action.chance.random() < 0.9:  # else some things happen to a dead daemon
                 self._world.ensure()
             self._findings.action = action.number
-            done = action.run(self._world, self._model)
+            done = self._done(action)
             self._result.log.append(f"{action.number:4} {action.name}: {done}")
             (self._result.skipped if done.startswith(SKIPPED) else self._result.actions)[action.name] += 1
+
+    def _done(self, action: Action) -> str:
+        try:
+            return action.run(self._world, self._model)
+        except Exception as error:
+            if type(error).__module__.startswith(("botocore", "urllib3")):
+                return f"{SKIPPED}the bucket does not answer: {error}"
+            self._findings.add(f"the action failed: {error!r}")
+            return repr(error)
 
     def _read_log(self) -> None:
         for line in self._world.daemon.log.read_text(errors="replace").splitlines():

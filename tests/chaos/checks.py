@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
-from tests.chaos.world import Watch, World
+from tests.chaos.world import World
 
 FINAL = frozenset({"completed", "failed", "cancelled", "vanished", "superseded"})
 DEATHS_ALLOWED = 5

@@ -7,9 +7,10 @@ import random
 import re
 from threading import Event
 
+from tests.chaos.layout import Watch
 from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, Version, compose
 from tests.chaos.places import Folder
-from tests.chaos.world import Watch, World
+from tests.chaos.world import World
 from tests.fault_proxy import Fault, FaultProxy
 
 LARGE_LINES = 30_000

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 from threading import Event
@@ -129,7 +130,7 @@ def take_away(world: World, model: Model, chance: random.Random) -> str:
     try:
         if len(locked) < len(model.of(watch.name)) or os.path.ismount(place.path):
             return SKIPPED + "it is in use"
-        if not world.pid:
+        if not world.has_started():
             return SKIPPED + "a daemon that starts would make it anew"
         away = place.path.with_name(place.path.name + " away")
         world.away = (away, place.path)
@@ -143,13 +144,21 @@ def take_away(world: World, model: Model, chance: random.Random) -> str:
 
 
 def back(world: World) -> None:
-    """Put back what was taken away. A daemon that was started meanwhile may have made an empty one."""
-    if world.away is not None:
-        away, path = world.away
-        with contextlib.suppress(FileNotFoundError):
-            path.rmdir()
-        away.rename(path)
-        world.away = None
+    """Put back what was taken away. A daemon that was started meanwhile may have made another: what it has put there
+    since is newer."""
+    if world.away is None:
+        return
+    away, path = world.away
+    anew = path.with_name(path.name + " anew")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(anew)
+    away.rename(path)
+    world.away = None
+    if anew.is_dir():
+        for entry in anew.iterdir():
+            if entry.is_file() and not entry.name.startswith("."):
+                entry.rename(path / entry.name)
+        shutil.rmtree(anew)
 
 
 def jump_clock(world: World, model: Model, chance: random.Random) -> str:

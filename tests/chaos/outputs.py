@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model, Version
 from tests.chaos.places import Stamp
-from tests.chaos.world import Watch
 
 ERROR = ".error.json"
 HIDDEN = "."

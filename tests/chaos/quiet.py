@@ -12,10 +12,11 @@ from typing import Any
 
 from tests.chaos.checks import Findings, Watchman
 from tests.chaos.faults_of import back
+from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.operators import retry_jobs
 from tests.chaos.places import DISPOSING, Folder
-from tests.chaos.world import Watch, World
+from tests.chaos.world import World
 from tests.fault.outcome import integrity
 
 STALLED_SECONDS = 75.0

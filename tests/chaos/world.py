@@ -10,76 +10,31 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from daemon.db import reader
 from daemon.errors import ConvertdError
 from tests import servers
+from tests.chaos.layout import TOP, watches
 from tests.chaos.model import Document
-from tests.chaos.places import Folder, Place, Prefix
+from tests.chaos.places import Folder
 from tests.fault_proxy import FaultProxy
 from tests.harness import Daemon, children_of, convertd, until
 from tests.servers import Bucket
 
 ENTRY = ("-m", "tests.chaos.daemon")
 SINK_BYTES, STATE_BYTES = "24m", "96m"
-TOP = """
-state_dir = "state"
-workers = 2
-[limits]
-convert_time = "8s"
-converter_memory = "1GiB"
-spool_above = "1MiB"
-[retry]
-attempts = 3
-backoff = ["400ms"]
-[log]
-format = "json"
-[engines]
-text = ["tests.engines_for_tests:Command"]
-"""
-WATCH = """
-[[watch]]
-name = "{name}"
-source = "{source}"
-sink = "{sink}"
-on_success = "{on_success}"
-poll_interval = "300ms"
-"""
-S3 = """[watch.s3]
-endpoint_url = "{url}"
-read_timeout = "2s"
-connect_timeout = "2s"
-"""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """A watch, and its places as the campaign sees them; `done` is where documents are moved to."""
-
-    name: str
-    source: Place
-    sink: Place
-    action: str
-    done: Place | None
-    text: str
-
-    @property
-    def in_folder(self) -> bool:
-        """Whether documents are files, which can be written slowly."""
-        return isinstance(self.source, Folder)
 
 
 class World:
     """All of it. `deaths` counts ends of the daemon by what they were."""
 
     def __init__(self, home: Path, bucket: Bucket | None, proxy: FaultProxy | None, plant: str) -> None:
-        self.home, self.bucket, self.proxy = home, bucket, proxy
+        self.home, self.proxy = home, proxy
         self.control = home / "control"
         self.control.mkdir()
-        self.watches = {watch.name: watch for watch in self._watches()}
+        self.watches = {watch.name: watch for watch in watches(home, bucket, proxy)}
         self.served = set(self.watches)
         self.deaths: Counter[str] = Counter()
         self.strange_ends: list[str] = []
@@ -88,6 +43,7 @@ class World:
         self.away: tuple[Path, Path] | None = None
         """What was taken away, and from where."""
         self._told_to_end = False
+        self._log_bytes = 0
         sinks = [str(watch.sink.path) for watch in self.watches.values() if isinstance(watch.sink, Folder)]
         env = {
             "CHAOS_CONTROL": str(self.control),
@@ -104,34 +60,6 @@ class World:
         """Of the watches that are served now."""
         return TOP + "".join(watch.text for name, watch in self.watches.items() if name in self.served)
 
-    def _watches(self) -> Iterator[Watch]:
-        yield self._watch("keep", "folder", "folder", "keep")
-        yield self._watch("delete", "folder", "folder", "delete")
-        yield self._watch("move", "folder", "folder", "move")
-        yield self._watch("extra", "folder", "folder", "keep")
-        if self.bucket is not None:
-            yield self._watch("bkeep", "bucket", "bucket", "keep")
-            yield self._watch("bdelete", "bucket", "folder", "delete")
-            yield self._watch("bmove", "bucket", "bucket", "move")
-
-    def _watch(self, name: str, source: str, sink: str, action: str) -> Watch:
-        begin, begin_url = self._place(name, "in", source)
-        end, end_url = self._place(name, "out", sink)
-        done, done_url = self._place(name, "done", source) if action == "move" else (None, "")
-        text = WATCH.format(
-            name=name, source=begin_url, sink=end_url, on_success=f"move:{done_url}" if done_url else action
-        )
-        if "bucket" in (source, sink):
-            assert self.proxy is not None
-            text += S3.format(url=self.proxy.url)
-        return Watch(name, begin, end, action, done, text)
-
-    def _place(self, watch: str, which: str, kind: str) -> tuple[Place, str]:
-        if kind == "folder":
-            return Folder(self.home / watch / which), str(self.home / watch / which)
-        assert self.bucket is not None
-        return Prefix(self.bucket, f"{watch}/{which}/"), f"s3://{self.bucket.name}/{watch}/{which}/"
-
     # -- the daemon --------------------------------------------------------------------------------------------
 
     @property
@@ -144,7 +72,16 @@ class World:
         assert self.daemon.config is not None
         self.daemon.config.write_text(self.configuration())
         self._told_to_end = False
+        self._log_bytes = self.daemon.log.stat().st_size if self.daemon.log.exists() else 0
         self.daemon.launch()
+
+    def has_started(self) -> bool:
+        """Whether the daemon that runs has said that it has."""
+        if not self.pid:
+            return False
+        with self.daemon.log.open("rb") as log:
+            log.seek(self._log_bytes)
+            return b'"event": "started"' in log.read()
 
     def ensure(self) -> bool:
         """Start the daemon if it has ended; whether it had. How it ended is noted."""
