@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.chaos.plants import PLANTS
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was mounted and started is not left behind
     if options.list:
         for name, plant in PLANTS.items():
             print(f"{name:<22} {plant.what}")

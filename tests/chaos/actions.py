@@ -1,4 +1,4 @@
-"""What befalls a daemon, its documents and its surroundings: actions drawn by weight.
+"""What befalls a daemon, its documents and its surroundings: actions and how often they come.
 
 Each action is given a source of chance of its own, made of the seed and its number: what it draws neither depends on
 how the actions before it went nor changes which ones come after it.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from tests.chaos import documents_of, faults_of, operators
 from tests.chaos.model import Model
 from tests.chaos.world import World
 
+PAUSES_SECONDS = (0.0, 0.02, 0.1, 0.4)
 Act = Callable[[World, Model, random.Random], str]
 
 WEIGHTS: dict[str, tuple[int, Act]] = {
@@ -21,7 +23,7 @@ WEIGHTS: dict[str, tuple[int, Act]] = {
     "drop while the daemon is down": (4, documents_of.drop_while_down),
     "drop a large one": (2, documents_of.drop_large),
     "drop a hostile one": (4, documents_of.drop_hostile),
-    "drop one that kills the daemon": (2, documents_of.drop_poison),
+    "drop one that kills the daemon": (3, documents_of.drop_poison),
     "replace by a rename": (8, documents_of.replace),
     "rewrite in place, slowly": (9, documents_of.rewrite_in_place),
     "write a new one slowly": (4, documents_of.write_slowly),
@@ -64,11 +66,12 @@ class Action:
 
 
 def script(seed: int) -> Iterator[Action]:
-    """The actions of a seed, without end."""
+    """The actions of a seed, without end: drawn from a shuffled pile in which each lies as often as its weight says,
+    so that even the seldom ones are sure to come."""
     chance = random.Random(f"script {seed}")
-    names, weights = list(WEIGHTS), [weight for weight, _ in WEIGHTS.values()]
-    number = 0
-    while True:
-        number += 1
-        name = chance.choices(names, weights)[0] if number > 1 else "drop"
-        yield Action(number, name, random.Random(f"action {seed} {number}"), chance.choice((0.0, 0.02, 0.1, 0.4)))
+    pile: list[str] = []
+    for number in count(1):
+        if not pile:
+            pile = [name for name, (weight, _) in WEIGHTS.items() for _ in range(weight)]
+            chance.shuffle(pile)
+        yield Action(number, pile.pop(), random.Random(f"action {seed} {number}"), chance.choice(PAUSES_SECONDS))
