@@ -20,6 +20,7 @@ Act = Callable[[World, Model, random.Random], str]
 
 WEIGHTS: dict[str, tuple[int, Act]] = {
     "drop": (26, documents_of.drop),
+    "drop a folder": (5, documents_of.drop_folder),
     "drop while the daemon is down": (4, documents_of.drop_while_down),
     "drop a large one": (2, documents_of.drop_large),
     "drop a hostile one": (4, documents_of.drop_hostile),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
 from threading import Event
 
 from tests.chaos.layout import Watch
-from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, Version, compose
+from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, compose
 from tests.chaos.places import Folder
 from tests.chaos.world import World
+from tests.chaos.writing import appear, write
 from tests.fault_proxy import Fault, FaultProxy
 
+FOLDERS = ("", "", "", "one/", "one/two/", "three/")
 LARGE_LINES = 30_000
 SWAP_SECONDS = 1.5
 SKIPPED = "skipped: "
@@ -23,10 +26,33 @@ def drop(world: World, model: Model, chance: random.Random) -> str:
     watch = _watch(world, chance)
     names = []
     for _ in range(chance.choice((1, 3, 6, 12))):
-        document = model.new(watch.name, chance.choice(KINDS))
-        _appear(world, document, *compose(document, chance))
+        document = model.new(watch.name, chance.choice(KINDS), chance.choice(FOLDERS) + "d")
+        appear(world, document, *compose(document, chance))
         names.append(document.name)
     return f"{watch.name}: {', '.join(names)}"
+
+
+def drop_folder(world: World, model: Model, chance: random.Random) -> str:
+    """A folder with documents in it appears at once, by a rename; sometimes it is filled further right then."""
+    watch = _folder_watch(world, chance)
+    assert isinstance(watch.source, Folder)
+    name = f"folder{len(model):04}"
+    more = chance.choice((0, 0, 5))
+    documents = [model.new(watch.name, chance.choice(KINDS), f"{name}/d") for _ in range(chance.randint(1, 8) + more)]
+    first = documents[: len(documents) - more]
+    hidden = watch.source.path / f".{name}"
+    with contextlib.ExitStack() as locked:
+        for document in first:
+            locked.enter_context(document.lock)
+            content, text = compose(document, chance)
+            document.current = document.written(content, text)
+            path = hidden / document.name.removeprefix(f"{name}/")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        hidden.rename(watch.source.path / name)
+    for document in documents[len(first) :]:
+        appear(world, document, *compose(document, chance))
+    return f"{watch.name}: {name}, {len(documents)} documents"
 
 
 def drop_while_down(world: World, model: Model, chance: random.Random) -> str:
@@ -44,20 +70,20 @@ def drop_while_down(world: World, model: Model, chance: random.Random) -> str:
 
 def drop_large(world: World, model: Model, chance: random.Random) -> str:
     document = model.new(_watch(world, chance).name, "txt")
-    _appear(world, document, *compose(document, chance, lines=LARGE_LINES))
+    appear(world, document, *compose(document, chance, lines=LARGE_LINES))
     return f"{document.watch}: {document.name}"
 
 
 def drop_hostile(world: World, model: Model, chance: random.Random) -> str:
     what = chance.choices(HOSTILE, HOSTILE_WEIGHTS)[0]
     document = model.new(_watch(world, chance).name, "txt", "hostile")
-    _appear(world, document, *compose(document, chance, hostile=what), hostile=True)
+    appear(world, document, *compose(document, chance, hostile=what), hostile=True)
     return f"{document.watch}: {document.name} ({what})"
 
 
 def drop_poison(world: World, model: Model, chance: random.Random) -> str:
     document = model.new(_watch(world, chance).name, "txt", POISON)
-    _appear(world, document, *compose(document, chance))
+    appear(world, document, *compose(document, chance))
     return f"{document.watch}: {document.name}"
 
 
@@ -69,7 +95,7 @@ def replace(world: World, model: Model, chance: random.Random) -> str:
 def _replaced(world: World, document: Document, chance: random.Random) -> str:
     hostile = "Crash" if document.kind == "txt" and chance.random() < 0.05 else ""
     content, text = compose(document, chance, hostile=hostile)
-    if not _appear(world, document, content, text, hostile=bool(hostile)):
+    if not appear(world, document, content, text, hostile=bool(hostile)):
         return SKIPPED + "it is being written"
     return f"{document.watch}: {document.name} version {len(document.versions)}"
 
@@ -81,11 +107,11 @@ def rewrite_in_place(world: World, model: Model, chance: random.Random) -> str:
     known = [] if fresh else [one for one in _documents(world, model, chance, files_only=True) if one.kind == "txt"]
     document = known[0] if known else model.new(watch.name, "txt")
     if not known:
-        _appear(world, document, *compose(document, chance, lines=chance.randint(20, 200)))
+        appear(world, document, *compose(document, chance, lines=chance.randint(20, 200)))
     content, text = compose(document, chance, lines=chance.randint(20, 200))
     pauses = [chance.uniform(0.02, 0.3) for _ in range(3)]
     before = chance.choice((0.0, 0.03, 0.06, 0.1, 0.3))
-    world.later(lambda: _write(world, document, content, text, pauses, before))
+    world.later(lambda: write(world, document, content, text, pauses, before))
     return f"{document.watch}: {document.name} version {len(document.versions) + 1}"
 
 
@@ -94,7 +120,7 @@ def write_slowly(world: World, model: Model, chance: random.Random) -> str:
     document = model.new(_folder_watch(world, chance).name, "txt")
     content, text = compose(document, chance, lines=50)
     pauses = [chance.uniform(0.05, 0.5) for _ in range(4)]
-    world.later(lambda: _write(world, document, content, text, pauses, 0.0))
+    world.later(lambda: write(world, document, content, text, pauses, 0.0))
     return f"{document.watch}: {document.name}"
 
 
@@ -103,7 +129,7 @@ def break_off(world: World, model: Model, chance: random.Random) -> str:
     document = model.new(_folder_watch(world, chance).name, "txt")
     content, _ = compose(document, chance, lines=40)
     half = content[: content.index(b"\n", len(content) // 2)]
-    world.later(lambda: _write(world, document, half, half.decode(), [chance.uniform(0.05, 0.3)], 0.0))
+    world.later(lambda: write(world, document, half, half.decode(), [chance.uniform(0.05, 0.3)], 0.0))
     return f"{document.watch}: {document.name}"
 
 
@@ -174,44 +200,6 @@ def _answered(proxy: FaultProxy, name: str) -> None:
         if any(seen.status for seen in proxy.requests("GET", re.escape(name))):
             return
         Event().wait(0.01)
-
-
-# -- how they appear ---------------------------------------------------------------------------------------------
-
-
-def _appear(world: World, document: Document, content: bytes, text: str, *, hostile: bool = False) -> bool:
-    """A version that appears whole, at once. False where somebody is just writing the document."""
-    if not document.lock.acquire(blocking=False):
-        return False
-    try:
-        _about_to_change(world, document, content, text, hostile)
-        world.watches[document.watch].source.put(document.name, content)
-    finally:
-        document.lock.release()
-    return True
-
-
-def _about_to_change(world: World, document: Document, content: bytes, text: str, hostile: bool = False) -> Version:
-    document.floor = world.newest_job(document)
-    document.current = document.written(content, text, hostile)
-    return document.current
-
-
-def _write(
-    world: World, document: Document, content: bytes, text: str, pauses: list[float], before_seconds: float
-) -> None:
-    """Write in place, in as many pieces as there are pauses and one more."""
-    place = world.watches[document.watch].source
-    assert isinstance(place, Folder)
-    Event().wait(before_seconds)
-    with document.lock:
-        _about_to_change(world, document, content, text)
-        step = max(1, len(content) // (len(pauses) + 1))
-        with (place.path / document.name).open("wb", buffering=0) as file:
-            for at, seconds in enumerate(pauses):
-                file.write(content[at * step : (at + 1) * step])
-                Event().wait(seconds)
-            file.write(content[len(pauses) * step :])
 
 
 # -- which of them -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from threading import Event
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.hooks import DIE
 from tests.chaos.model import Model
-from tests.chaos.places import Folder
+from tests.chaos.places import Folder, is_hidden
 from tests.chaos.world import World
 from tests.fault_proxy import Fault, Kind
 
@@ -155,9 +155,10 @@ def back(world: World) -> None:
     away.rename(path)
     world.away = None
     if anew.is_dir():
-        for entry in anew.iterdir():
-            if entry.is_file() and not entry.name.startswith("."):
-                entry.rename(path / entry.name)
+        for name in Folder(anew).names():
+            if not is_hidden(name):
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (anew / name).rename(path / name)
         shutil.rmtree(anew)
 
 

@@ -83,7 +83,7 @@ def digest(text: str) -> str:
 def compose(document: Document, chance: random.Random, *, hostile: str = "", lines: int = 0) -> tuple[bytes, str]:
     """The next version of a document: its bytes, and its text."""
     number = len(document.versions) + 1
-    token = f"{document.watch}x{document.name.rsplit('.', 1)[0]}xv{number}".replace("-", "")
+    token = re.sub(r"\W", "", f"{document.watch}x{document.name.rpartition('.')[0]}xv{number}")
     count = lines or chance.randint(2, 40)
     body = [f"{token} line {at} of {count} tells of rivers {chance.randrange(10**6)}" for at in range(count)]
     if document.kind != "txt":
@@ -107,7 +107,7 @@ class Model:
         """Jobs that an operator was asked to try again: only these may leave a final state."""
 
     def new(self, watch: str, kind: str, prefix: str = "d") -> Document:
-        """A document of a name that was never used."""
+        """A document of a name that was never used; `prefix` may have folders in it."""
         with self._lock:
             name = f"{prefix}{len(self._documents):04}.{kind}"
             document = Document(watch, name, kind)

@@ -10,10 +10,9 @@ from typing import Any
 
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model, Version
-from tests.chaos.places import Stamp
+from tests.chaos.places import Stamp, is_hidden
 
 ERROR = ".error.json"
-HIDDEN = "."
 
 
 @dataclass
@@ -24,7 +23,6 @@ class Sink:
     markdown: dict[str, Version] = field(default_factory=dict)
     sidecar: dict[str, Version] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
-    hidden: set[str] = field(default_factory=set)
 
 
 class Outputs:
@@ -44,9 +42,8 @@ class Outputs:
             names = watch.sink.names()
             for name in [name for name in seen.stamps if name not in names]:
                 self._gone(watch, seen, name)
-            seen.hidden = {name for name in names if name.startswith(HIDDEN)}
             for name, stamp in names.items():
-                if not name.startswith(HIDDEN) and seen.stamps.get(name) != stamp:
+                if not is_hidden(name) and seen.stamps.get(name) != stamp:
                     self.looks += 1
                     seen.stamps[name] = stamp
                     self._judge(watch, seen, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,16 @@ from tests.servers import Bucket
 
 Stamp = tuple[object, ...]
 DISPOSING = ".convertd-disposing-"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the name, in whatever folder, is one that nobody is to see."""
+    return starts(name, ".")
+
+
+def starts(name: str, *beginnings: str) -> bool:
+    """Whether the last part of the path begins so."""
+    return name.rpartition("/")[2].startswith(beginnings)
 
 
 class Place(Protocol):
@@ -34,21 +45,24 @@ class Place(Protocol):
 
 
 class Folder:
-    """A folder without subfolders."""
+    """A folder, and the folders in it but for hidden ones."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
     def names(self) -> dict[str, Stamp]:
-        found: dict[str, Stamp] = {}
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path) as entries:
+        return dict(self._below(""))
+
+    def _below(self, folder: str) -> Iterator[tuple[str, Stamp]]:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path / folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False):
                         status = os.stat(entry.path)
-                        found[entry.name] = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        return found
+                        yield folder + entry.name, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+                    elif not is_hidden(entry.name):
+                        yield from self._below(f"{folder}{entry.name}/")
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -57,15 +71,17 @@ class Folder:
             return None
 
     def put(self, name: str, content: bytes) -> None:
-        hidden = self.path / f".{name}.tmp"
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = target.with_name(f".{target.name}.tmp")
         hidden.write_bytes(content)
-        hidden.rename(self.path / name)
+        hidden.rename(target)
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
     def has(self, name: str) -> bool:
-        return (self.path / name).exists() or any(other.startswith(DISPOSING) for other in self.names())
+        return (self.path / name).exists() or any(starts(other, DISPOSING) for other in self.names())
 
 
 class Prefix:

@@ -15,7 +15,7 @@ from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.operators import retry_jobs
-from tests.chaos.places import DISPOSING, Folder
+from tests.chaos.places import DISPOSING, Folder, starts
 from tests.chaos.world import World
 from tests.fault.outcome import integrity
 
@@ -193,7 +193,7 @@ class Quiet:
     def _look_for_leftovers(self, watch: Watch) -> None:
         for place in (watch.source, watch.sink, watch.done):
             if place is not None:
-                left = [name for name in place.names() if name.startswith(LEFT)]
+                left = [name for name in place.names() if starts(name, *LEFT)]
                 if isinstance(place, Folder):
                     left += [path.name for path in place.path.glob(".convertd-tmp/*")]
                 if left:
