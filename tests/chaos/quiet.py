@@ -82,9 +82,11 @@ class Quiet:
     # -- waiting -------------------------------------------------------------------------------------------------
 
     def _settled(self) -> bool:
-        """Wait until nothing is left to be done, as long as something moves."""
+        """Wait until nothing is left to be done, as long as something moves; no longer once something is found."""
         moved, last = time.monotonic(), None
         while complaints := list(self._unsettled()):
+            if self._findings:
+                return False
             self._world.ensure()
             signs = (self._signs(), len(complaints))
             if signs != last:
