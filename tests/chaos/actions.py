@@ -47,6 +47,7 @@ WEIGHTS: dict[str, tuple[int, Act]] = {
     "reload with other watches": (3, operators.reload_watches),
     "reload a bad configuration": (2, operators.reload_bad),
     "pause and resume": (3, operators.pause),
+    "submit": (4, operators.submit),
     "retry": (3, operators.retry),
     "cancel": (3, operators.cancel),
 }

@@ -82,7 +82,7 @@ class Watchman:
         self.outputs.look(watch)
         present = watch.source.names()
         for document in self._model.of(watch.name):
-            if document.name not in present and document.current is not None:
+            if document.name not in present and document.current is not None and not document.submitted:
                 self._gone(watch, document)
 
     def _gone(self, watch: Watch, document: Document) -> None:

@@ -102,6 +102,8 @@ def _steps(fault: Faults) -> None:
     step(s3.S3Source, "verify", "verify", fault)
     step(Pipeline, "_deliver", "deliver", fault)
     step(Pipeline, "_deliver", "delivered", fault, after=True)
+    step(JobTable, "submit", "submit", fault)
+    step(JobTable, "submit", "submitted", fault, after=True)
     step(JobTable, "complete", "complete", fault)
     step(JobTable, "complete", "completed", fault, after=True)
     step(JobTable, "fail", "fail", fault)

@@ -219,7 +219,7 @@ def _documents(world: World, model: Model, chance: random.Random, *, files_only:
     known = [
         document
         for document in model
-        if not document.poison
+        if not (document.poison or document.submitted)
         and (world.watches[document.watch].in_folder or (document.watch == "bkeep" and not files_only))
     ]
     chance.shuffle(known)

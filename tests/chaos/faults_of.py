@@ -22,6 +22,7 @@ DEATHS = (
     *("list folder", "enqueue", "enqueued", "start", "open source", "download", "downloaded", "convert", "converted"),
     *("verify", "deliver", "delivered", "write", "rename", "rename", "sync", "put", "put", "published", "remove"),
     *("complete", "completed", "fail", "back off", "before-commit", "before-commit", "after-commit", "after-commit"),
+    *("intake copy", "intake copied", "intake rename", "intake sync", "submit", "submitted", "submit answer"),
     *("dispose", "hide", "hidden", "unlink", "sync source", "disposed", "disposed", "make target", "move"),
     *("sync target", "moved", "delete", "deleted", "copy", "copied", "record disposal", "disposal recorded"),
 )

@@ -20,6 +20,7 @@ KINDS = ("txt", "txt", "txt", "html", "docx")
 HOSTILE = ("Crash", "Abort", "NativeMemory", "Killed", "Raise", "Loop", "Memory")
 """Classes of tests/engines_for_tests.py; what hangs or hoards takes its time and comes seldom."""
 HOSTILE_WEIGHTS = (5, 4, 4, 4, 4, 1, 1)
+SUBMITTED = "submitted/"
 POISON = "poison"
 """Documents with this in their name kill the daemon itself while they are converted."""
 
@@ -53,6 +54,11 @@ class Document:
     @property
     def poison(self) -> bool:
         return POISON in self.name
+
+    @property
+    def submitted(self) -> bool:
+        """Whether it was handed in, and has no place in the source."""
+        return self.name.startswith(SUBMITTED)
 
     def fails(self) -> bool:
         """Whether its current version is one that cannot be converted."""

@@ -6,9 +6,10 @@ import random
 from threading import Event
 
 from tests.chaos.documents_of import SKIPPED
-from tests.chaos.model import POISON, Model
+from tests.chaos.model import KINDS, POISON, SUBMITTED, Model, compose
 from tests.chaos.world import World
 
+STARTING_LOOKS = 50
 BAD = (
     'state_dir = "state"\n[[watch]\n',
     'state_dir = "state"\nworkers = "many"\n',
@@ -35,6 +36,8 @@ def reload_bad(world: World, model: Model, chance: random.Random) -> str:
     """It is refused whole. A daemon that is started later gets the good one back."""
     assert world.daemon.config is not None
     which = chance.randrange(len(BAD))
+    if not world.has_started():
+        return SKIPPED + "a daemon that starts reads it, too"
     world.daemon.config.write_text(BAD[which])
     world.hang_up()
     Event().wait(0.3)
@@ -53,6 +56,30 @@ def pause(world: World, model: Model, chance: random.Random) -> str:
         Event().wait(seconds)
         world.command("resume", *what)
     return f"{what[0] if what else 'all'}{'' if resumes else ', not resumed'}"
+
+
+def submit(world: World, model: Model, chance: random.Random) -> str:
+    """Some documents at once, into a batch of their own. Once the command says so they are the daemon's to convert."""
+    watch, batch = chance.choice(sorted(world.watches)), f"b{len(model):04}"
+    folder = world.home / "handed in" / batch
+    folder.mkdir(parents=True)
+    documents = [model.new(watch, chance.choice(KINDS), f"{SUBMITTED}{batch}/d") for _ in range(chance.randint(1, 5))]
+    files = []
+    for document in documents:
+        content, text = compose(document, chance)
+        document.written(content, text)
+        files.append(folder / document.name.rpartition("/")[2])
+        files[-1].write_bytes(content)
+    for _ in range(STARTING_LOOKS):  # only a daemon that runs takes them
+        if world.has_started():
+            break
+        Event().wait(0.1)
+    told = world.command("submit", *map(str, files), "--watch", watch, "--batch", batch)
+    if told.returncode != 0:
+        return f"{SKIPPED}{batch} was not taken: {told.stderr[:200]!r}"
+    for document in documents:
+        document.current = document.versions[-1]
+    return f"{watch}: {batch}, {len(documents)} documents"
 
 
 def retry(world: World, model: Model, chance: random.Random) -> str:

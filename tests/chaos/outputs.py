@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.layout import Watch
-from tests.chaos.model import Document, Model, Version
+from tests.chaos.model import SUBMITTED, Document, Model, Version
 from tests.chaos.places import Stamp, is_hidden
 
 ERROR = ".error.json"
+MANIFEST = ".manifest.jsonl"
 
 
 @dataclass
@@ -70,6 +71,8 @@ class Outputs:
         content = watch.sink.read(name)
         if content is None:
             seen.stamps.pop(name)
+        elif name.startswith(SUBMITTED) and name.endswith(MANIFEST):
+            pass
         elif document is None or suffix not in ("md", "json"):
             self._complain(f"{watch.name}: nothing makes a {name}")
         elif name.endswith(ERROR):

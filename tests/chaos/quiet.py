@@ -143,6 +143,8 @@ class Quiet:
             return f"job {job[0]} is {job[1]}, and there is no result of version {version.number}"
         if document.name in seen.failed:
             return "it has an error file beside its result"
+        if document.submitted:
+            return None
         if watch.action != "keep" and document.name in present:
             return f"job {job[0]} is {job[1]}, and the source is still there"
         if watch.action == "keep" and document.name not in present:
@@ -175,6 +177,10 @@ class Quiet:
         self._count()
         for watch in self._world.watches.values():
             self._look_for_leftovers(watch)
+        wanted = {os.fsdecode(row[0]) for row in self._world.rows(_COPIES)}
+        copies = {path.name for path in (self._world.home / "state" / "submitted").iterdir()}
+        if copies != wanted:
+            self._findings.add(f"copies of submitted documents: {sorted(copies)}, jobs have {sorted(wanted)}")
         spool = [path.name for path in (self._world.home / "state" / "spool").iterdir()]
         if spool:
             self._findings.add(f"left in the spool: {spool}")
@@ -222,5 +228,6 @@ class Quiet:
 _SIGNS = """SELECT state, count(*), max(id), sum(attempts), sum(interruptions), sum(disposal IS NULL) FROM jobs
             GROUP BY 1"""
 _REAL = "SELECT watch, state, count(*) FROM jobs GROUP BY 1, 2"
+_COPIES = "SELECT location FROM jobs WHERE submitted = 1 AND location IS NOT NULL"
 _WITH_RESULT = """SELECT DISTINCT w.name, j.source FROM jobs j JOIN watches w ON w.id = j.watch
                   WHERE j.state = 'completed'"""

@@ -24,7 +24,7 @@ from tests.harness import Daemon, children_of, convertd, until
 from tests.servers import Bucket
 
 ENTRY = ("-m", "tests.chaos.daemon")
-SINK_BYTES, STATE_BYTES = "24m", "96m"
+SINK_BYTES, STATE_BYTES = "24m", "160m"
 
 
 class World:
