@@ -12,7 +12,7 @@ from tests.chaos.layout import Watch
 from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, compose
 from tests.chaos.places import Folder
 from tests.chaos.world import World
-from tests.chaos.writing import appear, write
+from tests.chaos.writing import appear, wait_until_fetched, write
 from tests.fault_proxy import Fault, FaultProxy
 
 FOLDERS = ("", "", "", "one/", "one/two/", "three/")
@@ -106,12 +106,20 @@ def rewrite_in_place(world: World, model: Model, chance: random.Random) -> str:
     fresh = chance.random() < 0.7
     known = [] if fresh else [one for one in _documents(world, model, chance, files_only=True) if one.kind == "txt"]
     document = known[0] if known else model.new(watch.name, "txt")
-    if not known:
+    if not known:  # it waits for a converter behind others, so that it is fetched and not yet read for a while
+        for other in [model.new(watch.name, "txt") for _ in range(4)]:
+            appear(world, other, *compose(other, chance, slow=True))
         appear(world, document, *compose(document, chance, lines=chance.randint(20, 200)))
     content, text = compose(document, chance, lines=chance.randint(20, 200))
-    pauses = [chance.uniform(0.02, 0.3) for _ in range(3)]
-    before = chance.choice((0.0, 0.03, 0.06, 0.1, 0.3))
-    world.later(lambda: write(world, document, content, text, pauses, before))
+    pauses = [chance.uniform(0.02, 0.5) for _ in range(3)]
+    before = chance.choice((0.0, 0.01, 0.05, 0.2))
+
+    def rewrite() -> None:
+        if not known:
+            wait_until_fetched(world, document)
+        write(world, document, content, text, pauses, before)
+
+    world.later(rewrite)
     return f"{document.watch}: {document.name} version {len(document.versions) + 1}"
 
 

@@ -86,8 +86,10 @@ def digest(text: str) -> str:
     return hashlib.sha256(" ".join(WORDS.findall(text)).encode()).hexdigest()
 
 
-def compose(document: Document, chance: random.Random, *, hostile: str = "", lines: int = 0) -> tuple[bytes, str]:
-    """The next version of a document: its bytes, and its text."""
+def compose(
+    document: Document, chance: random.Random, *, hostile: str = "", lines: int = 0, slow: bool = False
+) -> tuple[bytes, str]:
+    """The next version of a document: its bytes, and its text. A slow one takes half a second to be converted."""
     number = len(document.versions) + 1
     token = re.sub(r"\W", "", f"{document.watch}x{document.name.rpartition('.')[0]}xv{number}")
     count = lines or chance.randint(2, 40)
@@ -97,9 +99,9 @@ def compose(document: Document, chance: random.Random, *, hostile: str = "", lin
         if document.kind == "html":
             return documents.html(text, title="A page"), f"A page\n{text}"
         return documents.docx(text), text
-    slow = not hostile and not lines and chance.random() < 0.3
-    last = [f"seconds 0.{chance.randint(1, 5)}"] if slow else [f"{token} end"]
-    text = "\n".join([hostile or ("Slow" if slow else "Echo"), *body, *last])
+    tenths = 5 if slow else 0 if hostile or lines else max(0, chance.randint(-9, 5))
+    last = [f"seconds 0.{tenths}"] if tenths else [f"{token} end"]
+    text = "\n".join([hostile or ("Slow" if tenths else "Echo"), *body, *last])
     return text.encode(), text
 
 

@@ -71,8 +71,8 @@ class Outputs:
         content = watch.sink.read(name)
         if content is None:
             seen.stamps.pop(name)
-        elif name.startswith(SUBMITTED) and name.endswith(MANIFEST):
-            pass
+        elif name.endswith(MANIFEST):
+            self._manifest(watch, name, content)
         elif document is None or suffix not in ("md", "json"):
             self._complain(f"{watch.name}: nothing makes a {name}")
         elif name.endswith(ERROR):
@@ -100,6 +100,14 @@ class Outputs:
             self._complain(f"{watch.name}: {document.name}.json is of a version that never existed whole")
         else:
             seen.sidecar[document.name] = version
+
+    def _manifest(self, watch: Watch, name: str, content: bytes) -> None:
+        """Of a batch that was handed in; each of its lines is whole."""
+        batch = f"{SUBMITTED}{name.removesuffix(MANIFEST)}/"
+        if not any(document.name.startswith(batch) for document in self._model.of(watch.name)):
+            self._complain(f"{watch.name}: nothing makes a {name}")
+        for line in content.splitlines():
+            self._parsed(watch, name, line)
 
     def _parsed(self, watch: Watch, name: str, content: bytes) -> dict[str, Any] | None:
         try:

@@ -8,6 +8,8 @@ from tests.chaos.model import Document, Version
 from tests.chaos.places import Folder
 from tests.chaos.world import World
 
+FETCHED_LOOKS, LOOK_SECONDS = 200, 0.01
+
 
 def appear(world: World, document: Document, content: bytes, text: str, *, hostile: bool = False) -> bool:
     """A version that appears whole, at once. False where somebody is just writing the document."""
@@ -26,6 +28,14 @@ def about_to_change(world: World, document: Document, content: bytes, text: str,
     document.floor = world.newest_job(document)
     document.current = document.written(content, text, hostile)
     return document.current
+
+
+def wait_until_fetched(world: World, document: Document) -> None:
+    """Wait for a moment in which the daemon has begun with the newest job of a document; not for long."""
+    for _ in range(FETCHED_LOOKS):
+        if world.rows("SELECT 1 FROM jobs WHERE id = ? AND state = 'processing'", world.newest_job(document)):
+            return
+        Event().wait(LOOK_SECONDS)
 
 
 def write(
