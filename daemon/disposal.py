@@ -141,22 +141,9 @@ class Janitor:
 
     def _dispose(self, job: Job, disposal: Disposal, failures: int) -> None:
         try:
-            if not self._jobs.disposal_is_due(job):
-                return  # a retry has called it off
-            if not job.submitted and not self._jobs.is_current(job):
-                raise SourceChanged("a newer version of the document is queued")
-            location = self._documents(job).dispose(job, disposal)
-            self._jobs.disposed(job, location)
+            end = self._come_to_an_end(job, disposal)
         except NotYet as early:
             self._schedule(job, disposal, early.seconds, failures)
-        except SourceChanged:
-            self._jobs.keep_source(job)
-            self._kept()
-            self._documents(job).recheck(job.source)
-            self._say(job, "source kept: it has changed since")
-        except SourceVanished:
-            self._jobs.disposed(job, None)
-            self._say(job, "source already gone")
         except FatalError:
             raise
         except ConvertdError as error:
@@ -167,7 +154,28 @@ class Janitor:
         else:
             if failures:
                 self._note(job.watch, None)
-            self._say(job, "source moved" if location else "source deleted")
+            if end:
+                self._say(job, end)
+
+    def _come_to_an_end(self, job: Job, disposal: Disposal) -> str:
+        """Dispose of the source, or find that it is to stay or gone already, and record that: whatever of it fails is
+        done again. Returns what became of it; nothing where a retry has called it off."""
+        if not self._jobs.disposal_is_due(job):
+            return ""
+        try:
+            if not job.submitted and not self._jobs.is_current(job):
+                raise SourceChanged("a newer version of the document is queued")
+            location = self._documents(job).dispose(job, disposal)
+        except SourceChanged:
+            self._jobs.keep_source(job)
+            self._kept()
+            self._documents(job).recheck(job.source)
+            return "source kept: it has changed since"
+        except SourceVanished:
+            self._jobs.disposed(job, None)
+            return "source already gone"
+        self._jobs.disposed(job, location)
+        return "source moved" if location else "source deleted"
 
     def _documents(self, job: Job) -> Documents:
         if not job.submitted:

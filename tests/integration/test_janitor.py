@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import pytest
 
 from daemon.db import Readers, Writer
 from daemon.disposal import Janitor
-from daemon.errors import DocumentError, Kind, Stopped
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped
 from daemon.globs import Filter
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Conversion, Disposal, Job
@@ -108,6 +109,32 @@ def test_one_that_cannot_succeed_stays_due_and_is_shown(bench: Bench) -> None:
     assert os.listdir(bench.inbox) != []
     assert "a.txt" in (bench.notes[0] or "")
     assert len(bench.jobs.due_disposals()) == 1
+
+
+@pytest.mark.parametrize("what", ["kept", "gone", "deleted"])
+def test_a_full_disk_puts_off_whatever_end_it_has(bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    job = bench.completed("a.txt")
+    if what == "kept":
+        bench.jobs.enqueue("inbox", [Candidate(b"a.txt", "newer", 7)], 5)
+    disposal = DELETE
+    if what == "gone":
+        (bench.inbox / "a.txt").unlink()
+        disposal = Disposal("move", str(bench.inbox.parent / "done"))
+    monkeypatch.setattr("daemon.disposal.AGAIN_SECONDS", (0.01,))
+    left = [3]
+
+    def sick(write: Callable[..., None], *arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise EnvironmentProblem("the job table cannot be written")
+        write(*arguments)
+
+    for name in ("disposed", "keep_source"):
+        monkeypatch.setattr(bench.jobs, name, partial(sick, getattr(bench.jobs, name)))
+    bench.run(job, lambda janitor: not janitor.backlog(), disposal)
+    assert left[0] < 0
+    assert bench.jobs.due_disposals() == []
+    assert os.listdir(bench.inbox) == (["a.txt"] if what == "kept" else [])
 
 
 def test_nothing_is_disposed_of_while_it_is_held(bench: Bench) -> None:
