@@ -90,20 +90,33 @@ def converter_pool(
 def running(config: Config, log: Log, *, once: bool, fault: Fault = no_fault) -> Iterator[Supervisor]:
     """A supervisor ready to `run`, holding the lock of its state_dir.
 
-    Raises AlreadyRunning and UsageError. `fault` is called with a label at each step that a test may want
-    to break.
+    Raises AlreadyRunning, UsageError and, where the disk of the job table is sick, EnvironmentProblem. `fault` is
+    called with a label at each step that a test may want to break.
     """
     ignore_lease_breaks()
     state = StateDir(config.state_dir)
     meter = _meter(config)
     pool = converter_pool(config, size=config.workers, on_event=_about_converters(log, meter), spool=state.spool)
     with state.lock(LOCK_WAIT_SECONDS):
-        writer = Writer(state.database, fault, meter)
+        with _starting():
+            writer = Writer(state.database, fault, meter)
         writer.start()
         try:
-            yield _assemble(config, state, writer, pool, log, meter, once=once, fault=fault)
+            with _starting():
+                supervisor = _assemble(config, state, writer, pool, log, meter, once=once, fault=fault)
+            yield supervisor
         finally:
             writer.close()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """A daemon that runs waits until its disk is well again; one that does not come up has to be told otherwise."""
+    try:
+        yield
+    except EnvironmentProblem as problem:
+        hint = "Free space or mend the permissions of state_dir, and start it again; a service manager does that."
+        raise EnvironmentProblem(problem.message, hint) from problem
 
 
 def _meter(config: Config) -> Meter:

@@ -10,8 +10,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
+from daemon import app, logs
+from daemon import config as configuration
+from daemon.errors import EnvironmentProblem
 from tests import documents
 from tests.fault.outcome import integrity, torn
 from tests.harness import Daemon, until
@@ -144,6 +148,20 @@ def test_state_dir_with_room_for_jobs_but_not_for_a_large_result(
         goes_on(daemon, [f"large{number}.txt" for number in range(8)])
     finally:
         daemon.close()
+
+
+def test_a_start_on_a_full_state_dir_says_that_it_has_to_be_started_again(tmp_path: Path) -> None:
+    def full(label: str) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    config = configuration.for_folders(*(str(tmp_path / name) for name in ("inbox", "outbox", "state")), checks=[])
+    with (
+        pytest.raises(EnvironmentProblem, match="job table") as raised,
+        app.running(config, logs.build("error", "json"), once=False, fault=full),
+    ):
+        pass
+    assert "start it again" in raised.value.hint
+    assert "by itself" not in raised.value.hint
 
 
 def test_sink_taken_away_and_put_back(start: Start, tmp_path: Path) -> None:
