@@ -19,11 +19,14 @@ from tests import servers
 from tests.chaos.layout import TOP, watches
 from tests.chaos.model import Document
 from tests.chaos.places import Folder
+from tests.chaos.processes import started_at
+from tests.fault.outcome import is_converter
 from tests.fault_proxy import FaultProxy
 from tests.harness import Daemon, children_of, convertd, until
 from tests.servers import Bucket
 
 ENTRY = ("-m", "tests.chaos.daemon")
+STARTED = '"event": "started"'
 SINK_BYTES, STATE_BYTES = "24m", "160m"
 
 
@@ -77,11 +80,13 @@ class World:
 
     def has_started(self) -> bool:
         """Whether the daemon that runs has said that it has."""
-        if not self.pid:
-            return False
+        return bool(self.pid) and self.has_said(STARTED)
+
+    def has_said(self, text: str) -> bool:
+        """Whether the last daemon has written this to its log."""
         with self.daemon.log.open("rb") as log:
             log.seek(self._log_bytes)
-            return b'"event": "started"' in log.read()
+            return text.encode() in log.read()
 
     def ensure(self) -> bool:
         """Start the daemon if it has ended; whether it had. How it ended is noted."""
@@ -97,7 +102,8 @@ class World:
         """An end that nobody has caused is a finding."""
         self.deaths["killed" if code == -signal.SIGKILL else f"ended with {code}"] += 1
         told = self._told_to_end and code in (0, -signal.SIGTERM)  # the latter before it has caught the signal
-        if code != -signal.SIGKILL and not told:
+        sick = code == 1 and not self.has_said(STARTED) and self.has_said("start it again")
+        if code != -signal.SIGKILL and not told and not sick:
             self.strange_ends.append(f"the daemon ended by itself with {code}: {self.log_tail()}")
 
     def kill(self) -> None:
@@ -137,10 +143,9 @@ class World:
 
     def note_converter(self, pid: int) -> bool:
         """Remember a converter, to see that it ends with its daemon."""
-        with contextlib.suppress(OSError, IndexError):
-            if b"daemon.converters.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                self.converters[pid] = started_at(pid)
-                return True
+        if is_converter(pid):
+            self.converters[pid] = started_at(pid)
+            return True
         return False
 
     def survivors(self) -> list[int]:
@@ -201,15 +206,6 @@ class World:
     def wait_for_writers(self) -> None:
         for writer in self.writers:
             writer.join()
-
-
-def started_at(pid: int) -> str:
-    """What tells a process from a later one of its number; empty where it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
 
 
 @contextlib.contextmanager
