@@ -38,7 +38,7 @@ WEIGHTS: dict[str, tuple[int, Act]] = {
     "kill a converter": (4, faults_of.kill_converter),
     "stop and continue a converter": (2, faults_of.freeze_converter),
     "die at a fault point": (12, faults_of.die_at),
-    "error at a fault point": (8, faults_of.fail_at),
+    "error at a fault point": (10, faults_of.fail_at),
     "fill the sink": (2, faults_of.fill_sink),
     "fill the state": (1, faults_of.fill_state),
     "take a folder away": (2, faults_of.take_away),

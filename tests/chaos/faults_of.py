@@ -36,6 +36,8 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "before-commit": TABLE,
 }
 """Where an error may be met, as the kernel or SQLite would give it."""
+FAILING = (*sorted(ERRORS), *("open source", "write", "rename") * 3)
+"""How often each: the errors of single documents make attempts that are repeated."""
 JUMPS_SECONDS = (-86400.0, -3600.0, -60.0, -2.0, 2.0, 60.0, 3600.0, 86400.0)
 
 
@@ -86,7 +88,7 @@ def die_at(world: World, model: Model, chance: random.Random) -> str:
 
 
 def fail_at(world: World, model: Model, chance: random.Random) -> str:
-    label = chance.choice(sorted(ERRORS))
+    label = chance.choice(FAILING)
     kind, times = chance.choice(ERRORS[label]), chance.choice((1, 1, 3, 10))
     world.arm(label, kind, chance.choice((0, 2)), times)
     return f"{kind} at {label}, {times} times"
