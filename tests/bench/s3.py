@@ -20,23 +20,15 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.bench import s3_listing, s3_memory, s3_uploads
+from tests.bench.rows import print_head, print_row
 from tests.bench.s3_fetch import CREDENTIALS
-from tests.bench.s3_listing import listing
-from tests.bench.s3_memory import memory
-from tests.bench.s3_rows import Row, print_head, print_row
-from tests.bench.s3_stream import medium, stream
-from tests.bench.s3_uploads import uploads
+from tests.bench.s3_stream import MEDIUM, STREAM
+from tests.bench.suite import Setting
 
-BENCHMARKS: dict[str, Callable[[int, str], Iterator[Row]]] = {
-    "stream": stream,
-    "medium": medium,
-    "listing": listing,
-    "uploads": uploads,
-    "memory": memory,
-}
+BENCHMARKS = {bench.name: bench for bench in (STREAM, MEDIUM, s3_listing.BENCH, s3_uploads.BENCH, s3_memory.BENCH)}
 
 
 def main() -> int:
@@ -53,7 +45,7 @@ def main() -> int:
     print_head()
     for name in arguments.only or BENCHMARKS:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            for row in BENCHMARKS[name](arguments.rounds, folder):
+            for row in BENCHMARKS[name].run(Setting(arguments.rounds, folder)):
                 print_row(row)
                 rows.append(row)
     if arguments.json:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.bench.link import serving
+from tests.bench.rows import AT_MOST, Row, megabytes, milliseconds, ratios
 from tests.bench.s3_fetch import (
     BY_BOTO,
     DOWNLOAD_FILE,
@@ -18,7 +19,7 @@ from tests.bench.s3_fetch import (
     Ways,
     measured,
 )
-from tests.bench.s3_rows import AT_MOST, Row, megabytes, milliseconds, ratios
+from tests.bench.suite import Bench, Setting
 
 MEDIUM_BYTES = 50_000_000
 LINK = ("--rate", "60000000", "--first-byte-seconds", "0.03")
@@ -42,9 +43,10 @@ _LABELS = {SPOOLED: "streamed to the spool", IN_MEMORY: "in memory"}
 _RAW = {SPOOLED: RAW_SPOOLED, IN_MEMORY: RAW_IN_MEMORY}
 
 
-def stream(rounds: int, folder: str) -> Iterator[Row]:
+def stream(setting: Setting) -> Iterator[Row]:
     """100 MB and 1 GB over a link that gives each connection 60 MB/s, and over the loopback; and the memory used."""
-    for size in _SIZES:
+    rounds, folder = setting.rounds, setting.folder
+    for size in setting.sized(_SIZES, _SIZES[:1]):
         with serving("--size", str(size.bytes), *LINK) as link, serving("--size", str(size.bytes)) as loopback:
             ways = Ways(link, folder, size.bytes)
             ways.check()
@@ -59,8 +61,9 @@ def stream(rounds: int, folder: str) -> Iterator[Row]:
             yield from _memory_rows(size, in_children(places, folder, size, rounds))
 
 
-def medium(rounds: int, folder: str) -> Iterator[Row]:
+def medium(setting: Setting) -> Iterator[Row]:
     """50 MB over the loopback, which go through no file."""
+    rounds, folder = setting.rounds, setting.folder
     size = _Size(MEDIUM_BYTES, "50 MB", (IN_MEMORY,))
     with serving("--size", str(MEDIUM_BYTES)) as url:
         ways = Ways(url, folder, MEDIUM_BYTES)
@@ -144,3 +147,21 @@ def _memory_rows(size: _Size, grew: dict[str, list[Measured]]) -> Iterator[Row]:
                 AT_MOST,
                 target=0.1 if way == SPOOLED else None,
             )
+
+
+STREAM = Bench(
+    name="stream",
+    work="S3 objects of 100 MB and 1 GB to what a converter reads",
+    against="read, write to a temporary file, read back; boto3's `download_file`",
+    to_reach="on the simulated link ≥ 6 and ≥ 1.5 times as fast; growth of memory ≤ 10 % of reading it whole",
+    feels="A large document in a bucket is being converted while others would still be downloading it.",
+    run=stream,
+)
+MEDIUM = Bench(
+    name="medium",
+    work="an S3 object of 50 MB to what a converter reads",
+    against="through a temporary file",
+    to_reach="≥ 2.2 times as fast, 0 bytes written to disk",
+    feels="Ordinary documents from buckets wear no disk and wait for none.",
+    run=medium,
+)

@@ -1,4 +1,4 @@
-"""What the benchmarks of buckets print: a row is ours beside a baseline, their ratio, and what was to be reached."""
+"""What benchmarks print: a row is ours beside a baseline, their ratio, and what was to be reached."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class Row:
             "values": list(self.values),
             "sense": self.sense,
             "target": self.target,
+            "digits": self.digits,
             "reached": self.reached,
         }
 

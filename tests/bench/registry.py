@@ -1,0 +1,14 @@
+"""The benchmarks of the suite, in the order in which they are run. A new one is a file and a line here."""
+
+from __future__ import annotations
+
+from tests.bench import s3_listing, s3_memory, s3_stream, s3_uploads
+from tests.bench.suite import Bench
+
+BENCHES: tuple[Bench, ...] = (
+    s3_stream.STREAM,
+    s3_stream.MEDIUM,
+    s3_listing.BENCH,
+    s3_uploads.BENCH,
+    s3_memory.BENCH,
+)

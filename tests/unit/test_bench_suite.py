@@ -1,0 +1,90 @@
+"""How the suite of benchmarks judges: what falls short is said and is exit code 1, and nothing is left unsaid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.bench.__main__ import main
+from tests.bench.rows import AT_LEAST, AT_MOST, EXACTLY, Row
+from tests.bench.suite import Bench, Setting
+
+
+def bench(name: str, *rows: Row, error: str = "") -> Bench:
+    """A benchmark that has measured already."""
+
+    def run(setting: Setting) -> Iterator[Row]:
+        yield from rows
+        if error:
+            raise RuntimeError(error)
+
+    return Bench(name, "work", "baseline", "a target", "It feels quick.", run)
+
+
+def row(value: float, sense: str = AT_LEAST, target: float | None = 2.0, name: str = "some row") -> Row:
+    return Row(name, "1 ms", "2 ms", [value], sense, target)
+
+
+def test_all_targets_reached_is_exit_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = row(2.0), row(2.0, AT_MOST), row(0.0, EXACTLY, 0.0), row(0.1, target=None)
+    assert main([], [bench("one", *rows)]) == 0
+    assert "every target is reached" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "short", [row(1.99), row(2.01, AT_MOST), row(1.0, EXACTLY, 0.0)], ids=["at least", "at most", "exactly"]
+)
+def test_a_row_that_falls_short_is_named_and_exit_code_1(short: Row, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], [bench("one", row(9.0)), bench("two", short)]) == 1
+    out = capsys.readouterr().out
+    assert "falls short: some row" in out
+    assert "every target is reached" not in out
+
+
+def test_the_median_of_the_rounds_is_judged() -> None:
+    assert main([], [bench("one", Row("some row", "", "", [0.1, 2.0, 9.0], AT_LEAST, 2.0))]) == 0
+    assert main([], [bench("one", Row("some row", "", "", [0.1, 1.9, 9.0], AT_LEAST, 2.0))]) == 1
+
+
+def test_one_that_breaks_is_exit_code_1_and_the_others_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], [bench("one", error="no such peer"), bench("two", row(9.0, name="the other"))]) == 1
+    out = capsys.readouterr().out
+    assert "broken: one: RuntimeError: no such peer" in out
+    assert "the other" in out
+
+
+def test_only_those_named_are_run(capsys: pytest.CaptureFixture[str]) -> None:
+    benches = [bench("one", row(0.0, name="first")), bench("two", row(9.0, name="second"))]
+    assert main(["--only", "two"], benches) == 0
+    assert "first" not in capsys.readouterr().out
+
+
+def test_a_name_that_there_is_not_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--only", "three"], [bench("one"), bench("two")])
+    assert end.value.code == 2
+    assert "three" in capsys.readouterr().err
+
+
+def test_a_quick_run_says_so_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, chart = tmp_path / "run.json", tmp_path / "run.svg"
+    main(["--quick", "--json", str(kept), "--chart", str(chart)], [bench("one", row(3.0))])
+    assert capsys.readouterr().out.count("QUICK RUN") == 2
+    assert json.loads(kept.read_text())["quick"] is True
+    assert "quick run" in chart.read_text()
+
+
+def test_a_run_is_kept_with_its_machine(tmp_path: Path) -> None:
+    kept, chart = tmp_path / "run.json", tmp_path / "run.svg"
+    main(["--json", str(kept), "--chart", str(chart)], [bench("one", row(3.0, name="a < b"), row(1.0, AT_MOST))])
+    run = json.loads(kept.read_text())
+    assert {"cpu", "cores", "memory_gib", "kernel", "disk"} <= run["machine"].keys()
+    assert [(kept["bench"], kept["row"], kept["reached"]) for kept in run["rows"]] == [
+        ("one", "a < b", True),
+        ("one", "some row", True),
+    ]
+    assert ElementTree.parse(chart).getroot().tag.endswith("svg")
