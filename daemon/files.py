@@ -30,6 +30,7 @@ _READ_ONLY = (
     "Mount it writable. Where systemd runs convertd, a folder that is new in the configuration needs a new unit:"
     " convertd install, then systemctl daemon-reload and a restart."
 )
+READ_BYTES = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -178,6 +179,18 @@ def write_all(fd: int, content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
+
+
+# -- reading ---------------------------------------------------------------------------------------------------
+
+
+def pieces(fd: int) -> Iterator[memoryview]:
+    """The content of a file from its start, whatever the position: one buffer, which holds the next piece after it."""
+    buffer = memoryview(bytearray(READ_BYTES))
+    offset = 0
+    while (count := os.preadv(fd, [buffer], offset)) > 0:
+        yield buffer[:count]
+        offset += count
 
 
 # -- where a file lies -----------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ judgement of them, and the job's state, to the worker that runs it.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from daemon.cancellations import Cancellations
 from daemon.config import Limits, Retry, Watch
 from daemon.errors import Cancelled, DocumentError, FatalError, Kind, SourceChanged, SourceVanished
+from daemon.files import pieces
 from daemon.jobs import JobTable
 from daemon.meters import UNMETERED, Meter
 from daemon.model import Conversion, Disposal, Job, Stage, State
@@ -25,7 +25,6 @@ from daemon.results import ERROR, result_files
 from daemon.sinks.base import Origin, Sink
 from daemon.sources.base import Documents, Fetched, Source, source_name
 
-READ_BYTES = 1 << 20
 KEEP, DELETE = Disposal("keep"), Disposal("delete")
 
 
@@ -189,9 +188,6 @@ class Pipeline:
 def sha256(document: Fetched) -> str:
     """The digest of a fetched document, read with one reused buffer."""
     digest = hashlib.sha256()
-    buffer = bytearray(READ_BYTES)
-    offset = 0
-    while (count := os.preadv(document.fd, [buffer], offset)) > 0:
-        digest.update(memoryview(buffer)[:count])
-        offset += count
+    for piece in pieces(document.fd):
+        digest.update(piece)
     return digest.hexdigest()

@@ -161,7 +161,7 @@ def _result(channel: wire.Channel, router: Router, task: wire.Task, document: in
         if next(told) < PROGRESS_TOLD:
             channel.send(wire.Progress(token=task.token, engine=wire.clean(engine)))
 
-    with _mapped(document, size_bytes) as data:
+    with mapped(document, size_bytes) as data:
         sha256 = hashlib.sha256(data).hexdigest()
         routed = router.convert(wire.file_name(task.name), data, tell)
     converted = routed.converted
@@ -182,7 +182,8 @@ def _result(channel: wire.Channel, router: Router, task: wire.Task, document: in
 
 
 @contextmanager
-def _mapped(document: int, size_bytes: int) -> Iterator[mmap.mmap]:
+def mapped(document: int, size_bytes: int) -> Iterator[mmap.mmap]:
+    """The document behind a descriptor, as engines are given it."""
     data = mmap.mmap(document, size_bytes, access=mmap.ACCESS_READ)
     try:
         yield data

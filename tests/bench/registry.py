@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tests.bench import s3_listing, s3_memory, s3_stream, s3_uploads
+from tests.bench import job_table, reading, s3_listing, s3_memory, s3_stream, s3_uploads
 from tests.bench.suite import Bench
 
 BENCHES: tuple[Bench, ...] = (
     s3_stream.STREAM,
     s3_stream.MEDIUM,
+    reading.BENCH,
+    job_table.BENCH,
     s3_listing.BENCH,
     s3_uploads.BENCH,
     s3_memory.BENCH,

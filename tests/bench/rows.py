@@ -13,7 +13,7 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
     AT_MOST: lambda value, target: value <= target,
     EXACTLY: lambda value, target: value == target,
 }
-_WIDTHS = (80, 10, 10, 24, 9, 7)
+_WIDTHS = (90, 10, 10, 24, 9, 7)
 
 
 @dataclass(frozen=True)

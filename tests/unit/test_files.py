@@ -24,6 +24,7 @@ from daemon.files import (
     is_network_type,
     make_directories,
     open_regular,
+    pieces,
     rename_noreplace,
     write_durably,
     written_by_others,
@@ -39,6 +40,20 @@ def test_a_regular_file_is_opened(tmp_path: Path) -> None:
         assert not os.get_inheritable(fd)
     finally:
         os.close(fd)
+
+
+def test_a_file_is_read_piece_by_piece_wherever_its_position_is(tmp_path: Path) -> None:
+    content = os.urandom(files.READ_BYTES * 2 + 5)
+    (tmp_path / "file").write_bytes(content)
+    with open(tmp_path / "file", "rb") as file:
+        file.seek(7)
+        assert b"".join(bytes(piece) for piece in pieces(file.fileno())) == content
+
+
+def test_an_empty_file_has_no_pieces(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with open(tmp_path / "file", "rb") as file:
+        assert not list(pieces(file.fileno()))
 
 
 def test_what_is_no_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
