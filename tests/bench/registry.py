@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import job_table, reading, s3_listing, s3_memory, s3_stream, s3_uploads
+from tests.bench import dispatching, history, job_table, messages, reading, s3_listing, s3_memory, s3_stream, s3_uploads
 from tests.bench.suite import Bench
 
 BENCHES: tuple[Bench, ...] = (
@@ -10,6 +10,9 @@ BENCHES: tuple[Bench, ...] = (
     s3_stream.MEDIUM,
     reading.BENCH,
     job_table.BENCH,
+    history.BENCH,
+    dispatching.BENCH,
+    messages.BENCH,
     s3_listing.BENCH,
     s3_uploads.BENCH,
     s3_memory.BENCH,

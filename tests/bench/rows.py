@@ -80,6 +80,11 @@ def milliseconds(seconds: Iterable[float]) -> str:
     return f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 
+def microseconds(seconds: Iterable[float]) -> str:
+    """The median, as text."""
+    return f"{statistics.median(seconds) * 1e6:,.0f} µs"
+
+
 def megabytes(sizes: Iterable[float]) -> str:
     """The median, as text."""
     return f"{statistics.median(sizes) / 1e6:,.1f} MB"
