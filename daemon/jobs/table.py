@@ -420,7 +420,7 @@ def _retry(db: Connection, job_id: int) -> str | None:
     newer = one(db, "SELECT max(id) FROM jobs WHERE watch = ? AND source = ? AND id > ?", (watch, source, job_id))
     if newer[0] is not None:
         return f"job {job_id} is about an older version of its document; the newest is job {newer[0]}"
-    known = _first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch, source))
+    known = first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch, source))
     if state == State.COMPLETED and location is None and known is None:
         return f"job {job_id} is converted and its source was deleted: drop it into the source again"
     db.execute(

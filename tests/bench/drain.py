@@ -1,8 +1,9 @@
-"""Draining a backlog: `python -m tests.bench.drain --corpus DIR [--documents 500] [--rounds 3] [--json FILE]`.
+"""Draining a backlog: `python -m tests.bench.drain [--corpus DIR] [--documents 500] [--rounds 3] [--json FILE]`.
 
 The daemon drains N documents (the corpus cycled, without its OCR set) and, interleaved in the same run, the bare
 engines convert the same list with the same routing in as many processes, reading from disk and writing the Markdown
 without any sync. Printed are documents per second, the ratio, and the memory of daemon and children after the drain.
+The suite compares with markitdown as well, and has OCR in a row of its own.
 """
 
 from __future__ import annotations
@@ -10,148 +11,129 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.bench.measure import corpus_documents, private_bytes
-from tests.harness import Daemon, children_of, environment
+from tests.bench import corpus
+from tests.bench.draining import Drained, drained
+from tests.bench.pulling import BARE, MARKITDOWN, Pulled, pulled
+from tests.bench.rows import Row, ratios
+from tests.bench.suite import Bench, Setting
 
-BARE = """
-import os, sys, mmap
-from daemon.converters.route import Router
-from daemon.converters.base import Options, EngineError
-from daemon.converters.tessdata import tessdata_dir_for
-router = Router(Options(tessdata_dir=tessdata_dir_for(("eng",), None)))
-router.warm()
-print("ready", flush=True)
-for line in sys.stdin:
-    source, target = line.rstrip("\\n").split("\\t")
-    with open(source, "rb") as file:
-        data = file.read()
-    try:
-        markdown = router.convert(os.path.basename(source), data, lambda engine: None).converted.markdown
-        with open(target, "w", encoding="utf-8", errors="replace") as file:
-            file.write(markdown)
-    except EngineError:
-        pass
-    print("done", flush=True)
-os._exit(0)
-"""
-
-SINGLE_THREADED = {"RAYON_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "TOKIO_WORKER_THREADS": "1"}
+DOCUMENTS, QUICK_DOCUMENTS = 500, 160
+SCANS, QUICK_SCANS = 24, 6
 
 
-def prepare(corpus: Path, count: int, folder: Path) -> list[Path]:
-    """`count` documents under names of their own."""
-    originals = corpus_documents(corpus, without=("ocr",))
-    copies = []
-    for number in range(count):
-        original = originals[number % len(originals)]
-        copy = folder / f"{number:05}-{original.name}"
-        shutil.copy(original, copy)
-        copies.append(copy)
-    return copies
+def drain(setting: Setting) -> Iterator[Row]:
+    """Ours and the bare engines on the whole list; markitdown, which is slow, on each document of the list once."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as place:
+        found = corpus.originals(Path(place) / "made", setting.corpus)
+        count = setting.sized(DOCUMENTS, QUICK_DOCUMENTS)
+        documents = corpus.copies(found, count, _new(place, "documents"))
+        once = corpus.copies(found, len(found), _new(place, "once"))
+        ours, bare, others = [], [], []
+        for number in range(setting.rounds):
+            with tempfile.TemporaryDirectory(dir=place) as round_folder:
+                folder = Path(round_folder)
+                for turn in (0, 1, 2):
+                    if (way := (turn + number) % 3) == 0:
+                        ours.append(drained(documents, folder / "daemon"))
+                    elif way == 1:
+                        bare.append(pulled(BARE, documents, _new(folder, "bare"), _processes()))
+                    else:
+                        others.append(pulled(MARKITDOWN, once, _new(folder, "other"), _processes()))
+    rates = [count / one.seconds for one in ours]
+    other_rates = [len(once) / one.seconds for one in others]
+    yield _beside_bare(f"drain: {count} mixed documents", ours, bare, count)
+    converted = f"{others[0].converted} of {len(once)} converted"
+    yield Row(
+        f"drain: mixed documents, none to be read by OCR: ours / markitdown ({converted})",
+        _rate(rates),
+        _rate(other_rates),
+        ratios(rates, other_rates),
+        target=10,
+    )
 
 
-def bare(documents: list[Path], outbox: Path, processes: int) -> float:
-    """Seconds that the bare engines take in so many processes that pull from one list."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", BARE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment(SINGLE_THREADED),
-        )
-        for _ in range(processes)
-    ]
-    for worker in workers:
-        assert worker.stdout and worker.stdout.readline() == "ready\n"
-    left = iter(documents)
-    taking = threading.Lock()
-
-    def feed(worker: subprocess.Popen[str]) -> None:
-        assert worker.stdin and worker.stdout
-        while True:
-            with taking:
-                path = next(left, None)
-            if path is None:
-                worker.stdin.close()
-                return
-            worker.stdin.write(f"{path}\t{outbox / path.name}.md\n")
-            worker.stdin.flush()
-            assert worker.stdout.readline() == "done\n"
-
-    feeders = [threading.Thread(target=feed, args=(worker,)) for worker in workers]
-    started = time.perf_counter()
-    for feeder in feeders:
-        feeder.start()
-    for feeder in feeders:
-        feeder.join()
-    return time.perf_counter() - started
+def drain_scans(setting: Setting) -> Iterator[Row]:
+    """Scans and photos, which are read by OCR."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as place:
+        count = setting.sized(SCANS, QUICK_SCANS)
+        documents = corpus.copies(corpus.scans(Path(place) / "made", setting.corpus), count, _new(place, "documents"))
+        ours, bare = [], []
+        for _ in range(setting.rounds):
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                bare.append(pulled(BARE, documents, _new(folder, "bare"), _processes()))
+                ours.append(drained(documents, Path(folder) / "daemon"))
+    yield _beside_bare(f"drain-ocr: {count} scans", ours, bare, count)
 
 
-def daemon_drain(documents: list[Path], folder: Path) -> dict[str, float]:
-    """Seconds from the moment all documents are in the inbox of a warm daemon to the last one's end; memory then."""
-    daemon = Daemon(folder)
-    try:
-        daemon.start()
-        daemon.drop("warm-up.html", b"<h1>warm</h1>")
-        daemon.outcome("warm-up.html")
-        staged = folder / "staged"
-        staged.mkdir()
-        for path in documents:
-            shutil.copy(path, staged / path.name)
-        started = time.perf_counter()
-        os.rename(staged, daemon.inbox / "batch")
-        pause = threading.Event()
-        while outcomes(daemon) < len(documents):
-            pause.wait(0.1)  # rarely: listing a large folder takes time from the daemon
-        seconds = time.perf_counter() - started
-        assert daemon.process is not None
-        pid = daemon.process.pid
-        memory = {"daemon_mib": private_bytes(pid) / 2**20}
-        for number, child in enumerate(children_of(pid)):
-            memory[f"child_{number}_mib"] = private_bytes(child) / 2**20
-        daemon.stop()
-        return {"seconds": seconds, **memory}
-    finally:
-        daemon.close()
+def _beside_bare(label: str, ours: Sequence[Drained], bare: Sequence[Pulled], count: int) -> Row:
+    return Row(
+        f"{label}: ours / bare engines in as many processes, unsynced",
+        _rate([count / one.seconds for one in ours]),
+        _rate([count / one.seconds for one in bare]),
+        ratios((one.seconds for one in bare), (one.seconds for one in ours)),
+        target=0.9,
+    )
 
 
-def outcomes(daemon: Daemon) -> int:
-    """How many documents of the batch have ended, by their files: one directory listing, no help of the daemon."""
-    batch = daemon.outbox / "batch"
-    names = os.listdir(batch) if batch.exists() else []
-    return sum(name.endswith((".md", ".error.json")) for name in names)
+def _rate(rates: Sequence[float]) -> str:
+    return f"{statistics.median(rates):.1f}/s"
+
+
+def _processes() -> int:
+    """As many as the daemon has workers."""
+    return len(os.sched_getaffinity(0))
+
+
+def _new(place: str | Path, name: str) -> Path:
+    folder = Path(place) / name
+    folder.mkdir()
+    return folder
+
+
+DRAIN = Bench(
+    name="drain",
+    work="500 mixed documents through the daemon, N workers, everything durable",
+    against="the bare engines in N processes by the same routing, output unsynced; markitdown in N processes",
+    to_reach="≥ 0.9 of the bare engines; ≥ 10 times markitdown",
+    feels="All that convertd guards against costs hardly any of the speed of its engines.",
+    run=drain,
+)
+SCANNED = Bench(
+    name="drain-ocr",
+    work="scans and photos through the daemon, N workers",
+    against="the bare engines in N processes",
+    to_reach="≥ 0.9 of the bare engines",
+    feels="A pile of scans is read as fast as the machine can read.",
+    run=drain_scans,
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--documents", type=int, default=500)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    processes = len(os.sched_getaffinity(0))
     rounds = []
     for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            (folder / "documents").mkdir()
-            (folder / "bare").mkdir()
-            (folder / "daemon").mkdir()
-            documents = prepare(arguments.corpus, arguments.documents, folder / "documents")
-            bare_seconds = bare(documents, folder / "bare", processes)
-            ours = daemon_drain(documents, folder / "daemon")
-            row = {"bare_seconds": bare_seconds, **ours, "ratio": bare_seconds / ours["seconds"]}
+            found = corpus.originals(Path(place) / "made", arguments.corpus)
+            documents = corpus.copies(found, arguments.documents, _new(place, "documents"))
+            bare_seconds = pulled(BARE, documents, _new(place, "bare"), _processes()).seconds
+            ours = drained(documents, Path(place) / "daemon")
+            row = {
+                "bare_seconds": bare_seconds,
+                "seconds": ours.seconds,
+                "daemon_mib": ours.memory[-1].daemon_bytes / 2**20,
+                "children_mib": ours.memory[-1].children_bytes / 2**20,
+                "ratio": bare_seconds / ours.seconds,
+            }
             rounds.append(row)
             print(f"round {number}: " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()), flush=True)
     ratio = statistics.median(row["ratio"] for row in rounds)

@@ -16,9 +16,13 @@ import sys
 import tempfile
 import termios
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests import documents
+from tests.bench.measure import cpu_seconds
+from tests.bench.rows import AT_MOST, Row
+from tests.bench.suite import Bench, Setting
 from tests.harness import Daemon, environment, running
 
 CONFIG = 'state_dir = "state"\n[[watch]]\nname = "inbox"\nsource = "inbox"\nsink = "outbox"\n'
@@ -40,6 +44,13 @@ def main() -> None:
         print(f"{daemon.status()['jobs']['completed']} documents were converted meanwhile")
 
 
+def live_view(setting: Setting) -> Iterator[Row]:
+    """Beside a daemon that has nothing to do."""
+    with running(Path(setting.folder), CONFIG) as daemon:
+        shares = [measure(daemon, setting.sized(10.0, 5.0)) for _ in range(setting.rounds)]
+    yield Row("live-view: `status --watch` beside an idle daemon: share of a processor, %", "", "", shares, AT_MOST, 5)
+
+
 def measure(daemon: Daemon, seconds: float) -> float:
     """The share of a processor, in percent, that a view takes for so long."""
     ours, theirs = pty.openpty()
@@ -54,9 +65,9 @@ def measure(daemon: Daemon, seconds: float) -> float:
     threading.Thread(target=_drain, args=(ours,), daemon=True).start()
     pause = threading.Event()
     pause.wait(START_SECONDS)
-    before = _seconds_of(process.pid)
+    before = cpu_seconds(process.pid)
     pause.wait(seconds)
-    share = 100 * (_seconds_of(process.pid) - before) / seconds
+    share = 100 * (cpu_seconds(process.pid) - before) / seconds
     process.send_signal(signal.SIGINT)
     process.wait(30)
     return share
@@ -70,10 +81,14 @@ def _drain(fd: int) -> None:
         os.close(fd)
 
 
-def _seconds_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
+BENCH = Bench(
+    name="live-view",
+    work="`convertd status --watch` beside an idle daemon",
+    against="nothing: an absolute figure",
+    to_reach="≤ 5 % of a processor",
+    feels="It can be left open all day.",
+    run=live_view,
+)
 
 if __name__ == "__main__":
     main()

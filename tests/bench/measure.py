@@ -22,6 +22,12 @@ def private_bytes(pid: int) -> int:
     return kilobytes * 1024
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def corpus_documents(corpus: Path, *, without: Sequence[str] = ()) -> list[Path]:
     """The documents of a corpus folder, sorted, but for the sets (first folders) named."""
     found = []

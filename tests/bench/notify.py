@@ -15,13 +15,18 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench.drain import outcomes
+from tests.bench.draining import outcomes
+from tests.bench.measure import cpu_seconds
+from tests.bench.rows import Row
+from tests.bench.suite import Bench, Setting
 from tests.harness import Daemon
 from tests.receiver import HANG, Receiver, receiving
 
+DOCUMENTS = 400
 WAYS = {"nobody": None, "hangs": HANG, "answers": 204}
 
 
@@ -69,23 +74,41 @@ def told(folder: Path, documents: int, status: int | None) -> Drained:
         return drain(folder, documents, receiver)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used, without its children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def notify(setting: Setting) -> Iterator[Row]:
+    """A webhook that never answers must cost nothing."""
+    documents = setting.sized(DOCUMENTS, DOCUMENTS // 4)
+    rounds = [_round(Path(setting.folder) / str(number), documents, number) for number in range(setting.rounds)]
+    for way, target in (("hangs", 0.9), ("answers", None)):
+        yield Row(
+            f"notify: documents/s with a webhook that {way} / without",
+            _rate(rounds, way),
+            _rate(rounds, "nobody"),
+            [row[way].documents_per_second / row["nobody"].documents_per_second for row in rounds],
+            target=target,
+        )
+
+
+def _rate(rounds: list[dict[str, Drained]], way: str) -> str:
+    return f"{statistics.median(row[way].documents_per_second for row in rounds):.1f}/s"
+
+
+def _round(place: Path, documents: int, number: int) -> dict[str, Drained]:
+    """All ways, another one first each time."""
+    place.mkdir()
+    ways = list(WAYS)[number % len(WAYS) :] + list(WAYS)[: number % len(WAYS)]
+    return {way: told(place / way, documents, WAYS[way]) for way in ways}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=400)
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rounds: list[dict[str, Drained]] = []
     for number in range(arguments.rounds):
-        ways = list(WAYS)[number % len(WAYS) :] + list(WAYS)[: number % len(WAYS)]
         with tempfile.TemporaryDirectory() as place:
-            rounds.append({way: told(Path(place) / way, arguments.documents, WAYS[way]) for way in ways})
+            rounds.append(_round(Path(place) / "round", arguments.documents, number))
         shown = [f"{way} {rounds[-1][way][0]:.1f}/s {rounds[-1][way][1]:.2f} ms" for way in WAYS]
         print(f"round {number}: " + "  ".join(shown), flush=True)
     for way in ("hangs", "answers"):
@@ -95,6 +118,15 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(rounds, indent=2))
 
+
+BENCH = Bench(
+    name="notify",
+    work="a backlog with a webhook that never answers",
+    against="the same with nobody to be told",
+    to_reach="≥ 0.9 of the throughput",
+    feels="Whoever is to be told, and does not listen, holds nothing up.",
+    run=notify,
+)
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from tests.bench import dispatching, history, job_table, messages, reading, s3_listing, s3_memory, s3_stream, s3_uploads
+from tests.bench import (
+    backlog,
+    dispatching,
+    drain,
+    drop,
+    history,
+    idle,
+    job_table,
+    live_view,
+    long_drain,
+    messages,
+    notify,
+    reading,
+    s3_listing,
+    s3_memory,
+    s3_stream,
+    s3_uploads,
+    startup,
+    workers,
+)
 from tests.bench.suite import Bench
 
 BENCHES: tuple[Bench, ...] = (
@@ -13,6 +32,16 @@ BENCHES: tuple[Bench, ...] = (
     history.BENCH,
     dispatching.BENCH,
     messages.BENCH,
+    drop.BENCH,
+    drain.DRAIN,
+    drain.SCANNED,
+    workers.BENCH,
+    backlog.BENCH,
+    long_drain.BENCH,
+    idle.BENCH,
+    notify.BENCH,
+    startup.BENCH,
+    live_view.BENCH,
     s3_listing.BENCH,
     s3_uploads.BENCH,
     s3_memory.BENCH,

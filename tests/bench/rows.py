@@ -40,10 +40,9 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """As it is printed."""
-        spread = f"{_number(self.median, self.digits)} [{_number(min(self.values), self.digits)}-"
-        spread += f"{_number(max(self.values), self.digits)}]"
+        value = spread(self.values, self.digits)
         target = "" if self.target is None else f"{self.sense} {_number(self.target, self.digits)}"
-        return self.name, self.ours, self.baseline, spread, target, "" if self.target is None else _yes(self.reached)
+        return self.name, self.ours, self.baseline, value, target, "" if self.target is None else _yes(self.reached)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -57,6 +56,12 @@ class Row:
             "digits": self.digits,
             "reached": self.reached,
         }
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The median with the lowest and the highest."""
+    low, high = (_number(value, digits) for value in (min(values), max(values)))
+    return f"{_number(statistics.median(values), digits)} [{low}-{high}]"
 
 
 def print_head() -> None:

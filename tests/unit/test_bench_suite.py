@@ -9,9 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.bench import readme
 from tests.bench.__main__ import main
+from tests.bench.registry import BENCHES
 from tests.bench.rows import AT_LEAST, AT_MOST, EXACTLY, Row
 from tests.bench.suite import Bench, Setting
+from tests.harness import ROOT
 
 
 def bench(name: str, *rows: Row, error: str = "") -> Bench:
@@ -88,3 +91,61 @@ def test_a_run_is_kept_with_its_machine(tmp_path: Path) -> None:
         ("one", "some row", True),
     ]
     assert ElementTree.parse(chart).getroot().tag.endswith("svg")
+
+
+def test_the_documented_rows_are_those_of_the_suite() -> None:
+    documented = readme.DOCUMENT.read_text()
+    assert f"<!-- rows -->\n{readme.rows_table(BENCHES)}\n<!-- /rows -->" in documented, (
+        "docs/benchmarks.md and tests/bench/registry.py differ: python -m tests.bench.readme"
+    )
+
+
+def test_names_are_unique_and_every_benchmark_says_what_it_is() -> None:
+    assert len({one.name for one in BENCHES}) == len(BENCHES)
+    for one in BENCHES:
+        assert all((one.work, one.against, one.to_reach, one.feels)), one.name
+
+
+def test_the_suite_refuses_a_name_that_it_does_not_know() -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--only", "no-such-row"])
+    assert end.value.code == 2
+
+
+def test_the_suite_is_found_from_the_readme() -> None:
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text()
+        assert "`python -m tests.bench`" in text, name
+        assert "docs/benchmarks.md" in text, name
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    path = tmp_path / "benchmarks.md"
+    path.write_text("before\n<!-- rows -->\n<!-- /rows -->\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
+    return path
+
+
+def test_a_run_is_written_between_the_markers(tmp_path: Path, document: Path) -> None:
+    benches = [bench("one", row(3.0, name="a | b"), row(0.5, name="slow")), bench("two", row(1.0))]
+    kept = tmp_path / "run.json"
+    main(["--json", str(kept), "--only", "one"], benches)
+    for _ in range(2):  # written again, it replaces itself
+        assert readme.main([str(kept), "--into", str(document)], benches) == 0
+    text = document.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert text.count("| a \\| b | 1 ms | 2 ms | 3.00 [3.00-3.00] | ≥ 2.00 | yes |") == 1
+    assert text.count("| slow | 1 ms | 2 ms | 0.50 [0.50-0.50] | ≥ 2.00 | **no** |") == 1
+    assert "Not in this run: two." in text
+    assert json.loads(kept.read_text())["machine"]["cpu"] in text
+    assert document.with_suffix(".svg").exists()
+
+
+def test_a_quick_run_is_not_written(tmp_path: Path, document: Path) -> None:
+    benches, before = [bench("one", row(3.0))], document.read_text()
+    kept = tmp_path / "run.json"
+    main(["--quick", "--json", str(kept)], benches)
+    assert readme.main([str(kept), "--into", str(document)], benches) == 2
+    assert document.read_text() == before

@@ -1,0 +1,123 @@
+"""A backlog through the real daemon, watched from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from daemon.cli.common import Place
+from daemon.cli.status import gather
+from daemon.statedir import StateDir
+from tests.bench.measure import private_bytes
+from tests.harness import Daemon, children_of
+
+LOOK_SECONDS = 0.1
+"""Rarely: listing a large folder takes time from the daemon."""
+DRAIN_SECONDS = 1800.0
+CONFIG = """
+state_dir = "state"
+workers = {workers}
+[[watch]]
+name = "documents"
+source = "inbox"
+sink = "outbox"
+"""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What daemon and children hold for themselves when so many documents have ended."""
+
+    documents: int
+    daemon_bytes: int
+    children_bytes: int
+
+
+@dataclass
+class Drained:
+    """How a drain went. `busy` is how often the job table was busy for somebody, the commands included."""
+
+    seconds: float = 0.0
+    busy: int = 0
+    memory: list[Memory] = field(default_factory=list)
+
+    def memory_between(self, first: int, last: int, what: Callable[[Memory], int]) -> float:
+        """The median while documents `first` to `last` came to their end."""
+        values = [what(memory) for memory in self.memory if first <= memory.documents <= last]
+        return statistics.median(values) if values else float("nan")
+
+
+def drained(documents: Sequence[Path], folder: Path, workers: int = 0) -> Drained:
+    """From the moment that all documents are in the inbox of a warm daemon to the last one's end.
+
+    Beside it somebody asks for the status all the time.
+    """
+    folder.mkdir(exist_ok=True)
+    daemon = Daemon(folder, CONFIG.format(workers=workers))
+    try:
+        daemon.start()
+        daemon.drop("warm-up.html", b"<h1>warm</h1>")
+        daemon.outcome("warm-up.html")
+        staged = folder / "staged"
+        staged.mkdir()
+        for path in documents:
+            shutil.copy(path, staged / path.name)
+        result = _watched(daemon, len(documents), lambda: os.rename(staged, daemon.inbox / "batch"))
+        daemon.stop()
+        result.busy += len(re.findall(r"SQLITE_BUSY|BusyError|database is locked", daemon.log.read_text()))
+        return result
+    finally:
+        daemon.close()
+
+
+def _watched(daemon: Daemon, count: int, begin: Callable[[], None]) -> Drained:
+    assert daemon.process is not None
+    result, place = Drained(), Place(None, StateDir(str(daemon.state)))
+    pause = threading.Event()
+    started = time.perf_counter()
+    begin()
+    while (ended := outcomes(daemon)) < count:
+        assert daemon.process.poll() is None, f"the daemon has ended:\n{daemon.log.read_text()[-2000:]}"
+        assert time.perf_counter() - started < DRAIN_SECONDS, f"{ended} of {count} documents have ended"
+        result.memory.append(_memory(daemon.process.pid, ended))
+        result.busy += _is_busy(place)
+        pause.wait(LOOK_SECONDS)
+    result.seconds = time.perf_counter() - started
+    result.memory.append(_memory(daemon.process.pid, count))
+    return result
+
+
+def outcomes(daemon: Daemon) -> int:
+    """How many documents of the batch have ended, by their files: one directory listing, no help of the daemon."""
+    batch = daemon.outbox / "batch"
+    names = os.listdir(batch) if batch.exists() else []
+    return sum(name.endswith((".md", ".error.json")) for name in names)
+
+
+def _memory(pid: int, documents: int) -> Memory:
+    return Memory(documents, private_bytes(pid), sum(map(_private_if_there, children_of(pid))))
+
+
+def _private_if_there(pid: int) -> int:
+    try:
+        return private_bytes(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it was replaced
+
+
+def _is_busy(place: Place) -> bool:
+    """Whether `convertd status` is told that the job table is busy."""
+    try:
+        gather(place)
+    except Exception as error:
+        if "busy" not in repr(error).lower() and "locked" not in repr(error).lower():
+            raise
+        return True
+    return False
