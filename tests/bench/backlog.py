@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import corpus
-from tests.bench.draining import CONFIG
+from tests.bench.draining import CONFIG, OFF
 from tests.bench.measure import private_bytes
 from tests.bench.rows import AT_MOST, Row
 from tests.bench.suite import Bench, Setting
@@ -54,7 +54,7 @@ def backlog(setting: Setting) -> Iterator[Row]:
 
 
 def _start(folder: Path, count: int, idle_bytes: int) -> Started:
-    daemon = Daemon(folder, CONFIG.format(workers=0))
+    daemon = Daemon(folder, CONFIG.format(workers=0, ocr=OFF))
     began = time.monotonic()
     process = daemon.launch()
     highest, longest = 0, 0.0
@@ -75,7 +75,7 @@ def _start(folder: Path, count: int, idle_bytes: int) -> Started:
 
 def _idle_bytes(folder: Path) -> int:
     folder.mkdir()
-    daemon = Daemon(folder, CONFIG.format(workers=0))
+    daemon = Daemon(folder, CONFIG.format(workers=0, ocr=OFF))
     try:
         daemon.start()
         threading.Event().wait(IDLE_SECONDS)

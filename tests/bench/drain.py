@@ -1,8 +1,8 @@
 """Draining a backlog: `python -m tests.bench.drain [--corpus DIR] [--documents 500] [--rounds 3] [--json FILE]`.
 
-The daemon drains N documents (the corpus cycled, without its OCR set) and, interleaved in the same run, the bare
-engines convert the same list with the same routing in as many processes, reading from disk and writing the Markdown
-without any sync. Printed are documents per second, the ratio, and the memory of daemon and children after the drain.
+The daemon drains N documents (the corpus cycled, without its OCR set, and with OCR off) and, interleaved in the same
+run, the bare engines convert the same list with the same routing in as many processes, reading from disk and writing
+the Markdown without any sync. Printed are documents per second, the ratio, and the memory of daemon and children after the drain.
 The suite compares with markitdown as well, and has OCR in a row of its own.
 """
 
@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench import corpus
-from tests.bench.draining import Drained, drained
-from tests.bench.pulling import BARE, MARKITDOWN, Pulled, pulled
+from tests.bench.draining import AUTO, OFF, Drained, drained
+from tests.bench.pulling import MARKITDOWN, Pulled, bare, pulled
 from tests.bench.rows import Row, ratios
 from tests.bench.suite import Bench, Setting
 
@@ -27,13 +27,14 @@ SCANS, QUICK_SCANS = 24, 6
 
 
 def drain(setting: Setting) -> Iterator[Row]:
-    """Ours and the bare engines on the whole list; markitdown, which is slow, on each document of the list once."""
+    """Ours and the bare engines on the whole list, without OCR; markitdown, which knows none and is slow, on each
+    document of the list once."""
     with tempfile.TemporaryDirectory(dir=setting.folder) as place:
         found = corpus.originals(Path(place) / "made", setting.corpus)
         count = setting.sized(DOCUMENTS, QUICK_DOCUMENTS)
         documents = corpus.copies(found, count, _new(place, "documents"))
         once = corpus.copies(found, len(found), _new(place, "once"))
-        ours, bare, others = [], [], []
+        ours, alone, others = [], [], []
         for number in range(setting.rounds):
             with tempfile.TemporaryDirectory(dir=place) as round_folder:
                 folder = Path(round_folder)
@@ -41,12 +42,12 @@ def drain(setting: Setting) -> Iterator[Row]:
                     if (way := (turn + number) % 3) == 0:
                         ours.append(drained(documents, folder / "daemon"))
                     elif way == 1:
-                        bare.append(pulled(BARE, documents, _new(folder, "bare"), _processes()))
+                        alone.append(pulled(bare(OFF), documents, _new(folder, "bare"), _processes()))
                     else:
                         others.append(pulled(MARKITDOWN, once, _new(folder, "other"), _processes()))
     rates = [count / one.seconds for one in ours]
     other_rates = [len(once) / one.seconds for one in others]
-    yield _beside_bare(f"drain: {count} mixed documents", ours, bare, count)
+    yield _beside_bare(f"drain: {count} mixed documents", ours, alone, count)
     converted = f"{others[0].converted} of {len(once)} converted"
     yield Row(
         f"drain: mixed documents, none to be read by OCR: ours / markitdown ({converted})",
@@ -62,20 +63,20 @@ def drain_scans(setting: Setting) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(dir=setting.folder) as place:
         count = setting.sized(SCANS, QUICK_SCANS)
         documents = corpus.copies(corpus.scans(Path(place) / "made", setting.corpus), count, _new(place, "documents"))
-        ours, bare = [], []
+        ours, alone = [], []
         for _ in range(setting.rounds):
             with tempfile.TemporaryDirectory(dir=place) as folder:
-                bare.append(pulled(BARE, documents, _new(folder, "bare"), _processes()))
-                ours.append(drained(documents, Path(folder) / "daemon"))
-    yield _beside_bare(f"drain-ocr: {count} scans", ours, bare, count)
+                alone.append(pulled(bare(AUTO), documents, _new(folder, "bare"), _processes()))
+                ours.append(drained(documents, Path(folder) / "daemon", ocr=AUTO))
+    yield _beside_bare(f"drain-ocr: {count} scans", ours, alone, count)
 
 
-def _beside_bare(label: str, ours: Sequence[Drained], bare: Sequence[Pulled], count: int) -> Row:
+def _beside_bare(label: str, ours: Sequence[Drained], alone: Sequence[Pulled], count: int) -> Row:
     return Row(
         f"{label}: ours / bare engines in as many processes, unsynced",
         _rate([count / one.seconds for one in ours]),
-        _rate([count / one.seconds for one in bare]),
-        ratios((one.seconds for one in bare), (one.seconds for one in ours)),
+        _rate([count / one.seconds for one in alone]),
+        ratios((one.seconds for one in alone), (one.seconds for one in ours)),
         target=0.9,
     )
 
@@ -125,7 +126,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             found = corpus.originals(Path(place) / "made", arguments.corpus)
             documents = corpus.copies(found, arguments.documents, _new(place, "documents"))
-            bare_seconds = pulled(BARE, documents, _new(place, "bare"), _processes()).seconds
+            bare_seconds = pulled(bare(OFF), documents, _new(place, "bare"), _processes()).seconds
             ours = drained(documents, Path(place) / "daemon")
             row = {
                 "bare_seconds": bare_seconds,

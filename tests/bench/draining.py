@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -20,10 +21,15 @@ from tests.harness import Daemon, children_of
 
 LOOK_SECONDS = 0.1
 """Rarely: listing a large folder takes time from the daemon."""
+LOOKS_A_STATUS = 5
+"""Memory and status are looked at once in so many looks at the outputs."""
 DRAIN_SECONDS = 1800.0
+OFF, AUTO = "off", "auto"
+"""Modes of OCR: what a document of text holds of pictures would take most of the time, and measures OCR."""
 CONFIG = """
 state_dir = "state"
 workers = {workers}
+ocr.mode = "{ocr}"
 [[watch]]
 name = "documents"
 source = "inbox"
@@ -54,13 +60,13 @@ class Drained:
         return statistics.median(values) if values else float("nan")
 
 
-def drained(documents: Sequence[Path], folder: Path, workers: int = 0) -> Drained:
+def drained(documents: Sequence[Path], folder: Path, workers: int = 0, ocr: str = OFF) -> Drained:
     """From the moment that all documents are in the inbox of a warm daemon to the last one's end.
 
-    Beside it somebody asks for the status all the time.
+    Beside it somebody asks for the status twice a second.
     """
     folder.mkdir(exist_ok=True)
-    daemon = Daemon(folder, CONFIG.format(workers=workers))
+    daemon = Daemon(folder, CONFIG.format(workers=workers, ocr=ocr))
     try:
         daemon.start()
         daemon.drop("warm-up.html", b"<h1>warm</h1>")
@@ -83,11 +89,13 @@ def _watched(daemon: Daemon, count: int, begin: Callable[[], None]) -> Drained:
     pause = threading.Event()
     started = time.perf_counter()
     begin()
+    looks = itertools.count()
     while (ended := outcomes(daemon)) < count:
         assert daemon.process.poll() is None, f"the daemon has ended:\n{daemon.log.read_text()[-2000:]}"
         assert time.perf_counter() - started < DRAIN_SECONDS, f"{ended} of {count} documents have ended"
-        result.memory.append(_memory(daemon.process.pid, ended))
-        result.busy += _is_busy(place)
+        if next(looks) % LOOKS_A_STATUS == 0:
+            result.memory.append(_memory(daemon.process.pid, ended))
+            result.busy += _is_busy(place)
         pause.wait(LOOK_SECONDS)
     result.seconds = time.perf_counter() - started
     result.memory.append(_memory(daemon.process.pid, count))

@@ -12,19 +12,18 @@ from pathlib import Path
 
 from tests.harness import environment
 
-BARE = """
+_BARE = """
 import os, sys
 from daemon.converters.route import Router
 from daemon.converters.base import Options
 from daemon.converters.tessdata import tessdata_dir_for
-router = Router(Options(tessdata_dir=tessdata_dir_for(("eng",), None)))
+router = Router(Options(ocr_mode="{ocr}", tessdata_dir=tessdata_dir_for(("eng",), None)))
 router.warm()
 def convert(path):
     with open(path, "rb") as file:
         data = file.read()
     return router.convert(os.path.basename(path), data, lambda engine: None).converted.markdown
 """
-"""The engines by the same routing as in the daemon."""
 
 MARKITDOWN = """
 import io, os, sys
@@ -48,6 +47,13 @@ for line in sys.stdin:
         print("failed", flush=True)
 os._exit(0)
 """
+
+
+def bare(ocr: str) -> str:
+    """The engines by the same routing as in the daemon; `ocr` is the mode of it."""
+    return _BARE.replace("{ocr}", ocr)
+
+
 SINGLE_THREADED = {"RAYON_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "TOKIO_WORKER_THREADS": "1"}
 
 
