@@ -2,7 +2,8 @@
 
 The daemon drains N documents (the corpus cycled, without its OCR set, and with OCR off) and, interleaved in the same
 run, the bare engines convert the same list with the same routing in as many processes, reading from disk and writing
-the Markdown without any sync. Printed are documents per second, the ratio, and the memory of daemon and children after the drain.
+the Markdown without any sync. Printed are documents per second, the ratio, and the memory of daemon and children after
+the drain.
 The suite compares with markitdown as well, and has OCR in a row of its own.
 """
 

@@ -9,7 +9,6 @@ import argparse
 import fcntl
 import os
 import pty
-import signal
 import struct
 import subprocess
 import sys
@@ -64,13 +63,14 @@ def measure(daemon: Daemon, seconds: float) -> float:
     os.close(theirs)
     threading.Thread(target=_drain, args=(ours,), daemon=True).start()
     pause = threading.Event()
-    pause.wait(START_SECONDS)
-    before = cpu_seconds(process.pid)
-    pause.wait(seconds)
-    share = 100 * (cpu_seconds(process.pid) - before) / seconds
-    process.send_signal(signal.SIGINT)
-    process.wait(30)
-    return share
+    try:
+        pause.wait(START_SECONDS)
+        before = cpu_seconds(process.pid)
+        pause.wait(seconds)
+        return 100 * (cpu_seconds(process.pid) - before) / seconds
+    finally:
+        process.kill()  # a shell starts what it runs in the background with SIGINT ignored, and so would be the view
+        process.wait()
 
 
 def _drain(fd: int) -> None:
