@@ -27,6 +27,10 @@ T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
 BATCH = 256
+MANY = 2
+GATHER_SECONDS = 0.0003
+"""After a batch of more than `MANY` those whom it has released are about to come back. Without waiting so long for them
+two halves of the callers alternate, and there are twice as many commits, each half as large."""
 BUSY_TIMEOUT_MS = 10_000
 CLOSE_SECONDS = 10.0
 
@@ -89,6 +93,7 @@ class Writer:
         self._closed = threading.Event()
         self._dead: BaseException | None = None
         self.commits = 0
+        self._last_batch = 0
         self.last_progress = time.monotonic()
         self._connection = open_for_writing(path)
 
@@ -147,6 +152,8 @@ class Writer:
         first = self._queue.get()
         if first is None:
             return None
+        if MANY < self._last_batch > self._queue.qsize() + 1:
+            time.sleep(GATHER_SECONDS)
         batch = [first]
         with suppress(queue.Empty):
             while len(batch) < BATCH:
@@ -155,6 +162,7 @@ class Writer:
                     self._queue.put(None)
                     break
                 batch.append(item)
+        self._last_batch = len(batch)
         return batch
 
     def _carry_out(self, batch: list[tuple[Operation[Any], Answer[Any] | None]]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -13,6 +15,7 @@ from daemon import db as database
 from daemon.db import Connection, Readers, Writer, open_for_writing, reader
 from daemon.errors import FatalError, UsageError
 from daemon.schema import MIGRATIONS
+from tests.harness import until
 
 
 @pytest.fixture
@@ -52,6 +55,32 @@ def test_operations_that_queue_up_share_one_commit(path: str, writer: Writer) ->
     writer.call(add("last"))
     assert len(names(path)) == 101
     assert writer.commits <= 2, "one for all that had queued up, one for the last"
+
+
+def test_those_whom_a_large_commit_released_are_waited_for(
+    path: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def others_come_back(seconds: float) -> None:
+        writer.post(add("second"))
+        writer.post(add("third"))
+
+    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=time.monotonic, sleep=others_come_back))
+    for number in range(3):
+        writer.post(add(str(number)))
+    writer.start()
+    until(lambda: writer.commits == 1, "the first three are committed")
+    writer.call(add("first"))
+    assert writer.commits == 2
+    assert {"first", "second", "third"} <= names(path), "all that came meanwhile are in the same commit"
+
+
+def test_a_lone_caller_is_not_kept_waiting(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waits.append))
+    writer.start()
+    for number in range(5):
+        writer.call(add(str(number)))
+    assert not waits
 
 
 def test_a_failing_operation_does_not_take_its_batch_with_it(path: str, writer: Writer) -> None:
