@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.cli.common import Place
-from daemon.cli.status import gather
+from daemon.cli.gathering import gather
 from daemon.statedir import StateDir
 from tests.bench.measure import private_bytes
 from tests.harness import Daemon, children_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from daemon import queries
 from daemon.cli.common import Place
-from daemon.cli.status import gather
+from daemon.cli.gathering import gather
 from daemon.db import Connection
 from daemon.statedir import StateDir
 from tests.bench.job_table_ours import Ours

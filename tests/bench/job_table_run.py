@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 
 from daemon.cli.common import Place
-from daemon.cli.status import gather
+from daemon.cli.gathering import gather
 from daemon.statedir import StateDir
 from tests.bench.job_table_ours import Ours
 from tests.bench.queues import PEERS, Queue

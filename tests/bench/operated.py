@@ -29,7 +29,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.bench.drain import outcomes, prepare
+from tests.bench.corpus import copies, originals
+from tests.bench.draining import outcomes
 from tests.bench.measure import percentile
 from tests.harness import Daemon, environment
 from tests.servers import free_ports
@@ -175,7 +176,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             (folder / "documents").mkdir()
-            documents = prepare(arguments.corpus, arguments.documents, folder / "documents")
+            documents = copies(originals(folder / "made", arguments.corpus), arguments.documents, folder / "documents")
             ways = {"alone": 0, "operated": SHELLS}
             order = list(ways) if number % 2 == 0 else list(reversed(ways))
             row = {way: drain(folder / way, documents, ways[way], arguments.seconds) for way in order}

@@ -85,7 +85,7 @@ def _forget_interruptions() -> None:
 
 
 def _complete_all_versions() -> None:
-    from daemon import jobs
+    from daemon.jobs import table
 
     def finish(db: Any, job: Any, state: Any, values: dict[str, Any]) -> bool:
         columns = "".join(f", {column} = ?" for column in values)
@@ -96,19 +96,19 @@ def _complete_all_versions() -> None:
         )
         return True
 
-    jobs._finish = finish
+    table._finish = finish
 
 
 def _complete_nothing() -> None:
-    from daemon import jobs
+    from daemon.jobs import table
     from daemon.model import State
 
-    finish = jobs._finish
+    finish = table._finish
 
     def finish_some(db: Any, job: Any, state: Any, values: dict[str, Any]) -> bool:
         return True if state is State.COMPLETED and job.id % 7 == 0 else finish(db, job, state, values)
 
-    jobs._finish = finish_some
+    table._finish = finish_some
 
 
 def _no_verification() -> None:
