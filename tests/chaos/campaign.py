@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
 from collections import Counter
@@ -13,10 +14,13 @@ from tests.chaos.actions import Action, script
 from tests.chaos.checks import Findings, Watchman
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.model import Model
+from tests.chaos.processes import Size
 from tests.chaos.quiet import Quiet
+from tests.chaos.soak import soak
 from tests.chaos.world import World, world
 
 ACTIONS_A_ROUND = 24
+SOAKED_ROUNDS = 4
 ENTRIES = ("internal error", "thread died")
 """What the daemon never says of itself, whatever befalls it."""
 
@@ -38,7 +42,7 @@ class Result:
     fired: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
     findings: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
@@ -80,7 +84,9 @@ class Campaign:
             quiet = Quiet(self._world, self._model, self._findings, watchman)
             while not self._findings and (not self._result.rounds or time.monotonic() < until):
                 self._act(actions_a_round, until)
-                quiet.reach()
+                if quiet.reach() and self._result.rounds % SOAKED_ROUNDS == SOAKED_ROUNDS // 2:
+                    chance = random.Random(f"soak {self._result.seed} {self._result.rounds}")
+                    soak(self._world, self._model, chance, quiet, self._findings)
                 self._read_log()
                 self._result.rounds += 1
             self._result.looks = watchman.outputs.looks

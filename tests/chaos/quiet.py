@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -16,13 +15,14 @@ from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.operators import retry_jobs
 from tests.chaos.places import DISPOSING, Folder, starts
+from tests.chaos.processes import Size, size_of
 from tests.chaos.world import World
 from tests.fault.outcome import integrity
 
 STALLED_SECONDS = 75.0
 """Without anything moving. However slow a machine is, something moves."""
 LOOK_SECONDS = 0.3
-MOST_DESCRIPTORS, MOST_GROWTH = 220, 60
+MOST_DESCRIPTORS = 200
 MOST_RESIDENT_BYTES = 400 << 20
 BLAMELESS = frozenset({"crashed", "timeout", "unreadable", "internal", "out_of_memory"})
 """What a sound document may fail with where converters are killed and stopped, and disks and servers are sick."""
@@ -34,8 +34,7 @@ class Quiet:
 
     def __init__(self, world: World, model: Model, findings: Findings, watchman: Watchman) -> None:
         self._world, self._model, self._findings, self._watchman = world, model, findings, watchman
-        self._descriptors: tuple[int, int] | None = None
-        self.sizes: list[tuple[int, int]] = []
+        self.sizes: list[Size] = []
 
     def reach(self) -> bool:
         """Mend all, wait, judge. False where it was never reached."""
@@ -208,21 +207,15 @@ class Quiet:
                     self._findings.add(f"left by {watch.name}: {sorted(left)[:5]}")
 
     def _look_at_size(self) -> None:
-        """Neither memory nor descriptors grow with what was done."""
-        pid = self._world.pid
         try:
-            descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            size = size_of(self._world.pid)
         except OSError:
             return
-        resident = sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
-        self.sizes.append((descriptors, resident))
-        before = self._descriptors[1] if self._descriptors is not None and self._descriptors[0] == pid else descriptors
-        self._descriptors = (pid, min(before, descriptors))
-        if descriptors > MOST_DESCRIPTORS or descriptors > before + MOST_GROWTH:
-            self._findings.add(f"the daemon has {descriptors} descriptors open, it had {before}")
-        if resident > MOST_RESIDENT_BYTES:
-            self._findings.add(f"the daemon holds {resident >> 20} MiB")
+        self.sizes.append(size)
+        if size.descriptors > MOST_DESCRIPTORS:
+            self._findings.add(f"the daemon has {size.descriptors} descriptors open")
+        if size.resident_bytes > MOST_RESIDENT_BYTES:
+            self._findings.add(f"the daemon holds {size.resident_bytes >> 20} MiB")
 
 
 _SIGNS = """SELECT state, count(*), max(id), sum(attempts), sum(interruptions), sum(disposal IS NULL) FROM jobs

@@ -25,8 +25,9 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"restarts: {_counted(result.deaths)}"
     yield from (f"not done: {what}" for what in result.missing)
     if result.sizes:
-        descriptors, resident = zip(*result.sizes, strict=True)
-        yield f"daemon at rest: at most {max(descriptors)} descriptors and {max(resident) >> 20} MiB"
+        descriptors = max(size.descriptors for size in result.sizes)
+        resident = max(size.resident_bytes for size in result.sizes)
+        yield f"daemon at rest: at most {descriptors} descriptors and {resident >> 20} MiB"
     yield ""
     yield f"{'action':<36}{'done':>6}{'skipped':>9}"
     for name in sorted(result.actions | result.skipped):
