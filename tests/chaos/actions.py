@@ -76,4 +76,5 @@ def script(seed: int) -> Iterator[Action]:
         if not pile:
             pile = [name for name, (weight, _) in WEIGHTS.items() for _ in range(weight)]
             chance.shuffle(pile)
-        yield Action(number, pile.pop(), random.Random(f"action {seed} {number}"), chance.choice(PAUSES_SECONDS))
+        name = pile.pop() if number > 1 else "drop"  # there is to be something, even in the shortest campaign
+        yield Action(number, name, random.Random(f"action {seed} {number}"), chance.choice(PAUSES_SECONDS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -57,4 +56,5 @@ def _counted(counter: Counter[str]) -> str:
 
 def write_json(result: Result, path: Path) -> None:
     """All of it, for programs."""
-    path.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    sizes = [size._asdict() for size in result.sizes]
+    path.write_text(json.dumps({**vars(result), "sizes": sizes}, indent=2) + "\n")

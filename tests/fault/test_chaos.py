@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from tests.chaos import campaign
+from tests.chaos import campaign, report
 from tests.chaos.actions import WEIGHTS, script
 from tests.chaos.model import Document, compose
 from tests.chaos.plants import PLANTS
@@ -43,16 +45,22 @@ def test_an_output_is_of_one_version_and_whole(kind: str) -> None:
         assert document.of_markdown(torn.encode()) is None
 
 
-def test_a_sound_daemon_passes() -> None:
+def test_a_sound_daemon_passes(tmp_path: Path) -> None:
     result = campaign.run(SEED, 0, actions_a_round=ACTIONS, buckets=False)
     assert result.findings == {}, "\n".join(result.log)
     assert result.rounds == 1
     assert result.jobs
+    report.write_json(result, tmp_path / "result.json")
+    written = json.loads((tmp_path / "result.json").read_bytes())
+    assert written["actions"] == dict(result.actions)
+    assert written["sizes"][0]["descriptors"] == result.sizes[0].descriptors
+    assert f"--seed {SEED}" not in report.table(result)
 
 
 def test_a_planted_bug_is_found() -> None:
     result = campaign.run(SEED, 0, "no-sync", actions_a_round=ACTIONS, buckets=False)
     assert any("before it was synced" in found for found in result.findings)
+    assert f"--seed {SEED} --minutes 1 --plant no-sync" in report.table(result)
 
 
 def test_every_plant_says_what_it_is() -> None:
