@@ -6,11 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
+from tests.chaos.places import Folder
 from tests.chaos.world import World
 
 FINAL = frozenset({"completed", "failed", "cancelled", "vanished", "superseded"})
@@ -56,18 +58,23 @@ class Watchman:
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
+        self._look_at_everything()  # what came since the last time
 
     def _run(self) -> None:
         rare_due = 0.0
         while not self._end.wait(LOOK_SECONDS):
-            rare = time.monotonic() >= rare_due
-            for watch in self._world.watches.values():
-                if rare or (watch.in_folder and hasattr(watch.sink, "path")):
-                    self._guarded(lambda watch=watch: self._look_at(watch))  # type: ignore[misc]
-            if rare:
-                self._guarded(self.look_at_jobs)
-                self._guarded(self._look_at_processes)
+            if time.monotonic() >= rare_due:
+                self._look_at_everything()
                 rare_due = time.monotonic() + RARE_LOOK_SECONDS
+            for watch in self._world.watches.values():
+                if watch.in_folder and isinstance(watch.sink, Folder):
+                    self._guarded(partial(self._look_at, watch))
+
+    def _look_at_everything(self) -> None:
+        for watch in self._world.watches.values():
+            self._guarded(partial(self._look_at, watch))
+        self._guarded(self._look_at_jobs)
+        self._guarded(self._look_at_processes)
 
     def _guarded(self, look: Callable[[], None]) -> None:
         """A look that fails is a finding too, unless the bucket of the campaign itself was too slow to answer."""
@@ -131,7 +138,7 @@ class Watchman:
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 
-    def look_at_jobs(self) -> None:
+    def _look_at_jobs(self) -> None:
         """No job leaves a final state unless an operator has asked for it, and none that has ended is forgotten."""
         retried = set(self._model.retried)
         now = {int(row[0]): str(row[1]) for row in self._world.rows("SELECT id, state FROM jobs")}
