@@ -166,9 +166,22 @@ def _wait(place: Place, jobs: dict[int, str]) -> bool:
     return failed
 
 
+def _tell_what_holds_up(place: Place, live: dict[str, Any], job_id: int, said: str) -> str:
+    """Say why a job may have to wait long, unless that is what was said last; returns what is true now."""
+    with place.table() as db:
+        job = queries.job(db, job_id)
+    watch = job["watch"] if job else ""
+    condition = live["watches"].get(watch, {"state": "no longer configured", "error": None})
+    reason = "" if condition["state"] == "running" else f"watch {watch} is {condition['state']}"
+    reason += f": {condition['error']}" if reason and condition["error"] else ""
+    if reason and reason != said:
+        click.echo(f"waiting: {printable(reason)}", err=True)
+    return reason
+
+
 def _ends(place: Place, left: dict[int, str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """The jobs as they end, with their names. Raises NotRunning where nobody is there to end them."""
-    looks, next_check, seen = 0, 0.0, time.monotonic()
+    looks, next_check, seen, said = 0, 0.0, time.monotonic(), ""
     while left:
         with place.table() as db:
             ended = queries.ends(db, list(left))
@@ -180,8 +193,10 @@ def _ends(place: Place, left: dict[int, str]) -> Iterator[tuple[str, tuple[Any, 
         now = time.monotonic()
         if now >= next_check:
             next_check = now + LIVE_CHECK_SECONDS
-            if place.live() is not None:
+            live = place.live()
+            if live is not None:
                 seen = now
+                said = said if live["version"] is None else _tell_what_holds_up(place, live, next(iter(left)), said)
             elif now - seen > DOWN_SECONDS:
                 raise NotRunning(f"the daemon is not running; {len(left)} jobs wait for it", "Start it: convertd run")
         time.sleep(LOOK_SECONDS[min(looks, len(LOOK_SECONDS) - 1)])

@@ -191,6 +191,26 @@ def test_ctrl_c_ends_the_waiting_and_not_the_jobs(daemon: Daemon) -> None:
     assert daemon.outcome("submitted/x/a.txt") == "converted"
 
 
+def test_who_waits_is_told_what_holds_the_jobs_up(daemon: Daemon) -> None:
+    daemon.start()
+    assert daemon.command("pause", "inbox").returncode == 0
+    file = mine(daemon, "a.txt", b"words of one")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "submit", file, "--batch", "x", "--wait", *daemon.where],
+        cwd=daemon.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None
+    said = waiting.stderr.readline()
+    assert said == "waiting: watch inbox is paused: by `convertd pause inbox` (go on: convertd resume inbox)\n"
+    assert daemon.command("resume", "inbox").returncode == 0
+    stdout, stderr = waiting.communicate(timeout=60)
+    assert (waiting.returncode, stderr) == (0, ""), stdout
+
+
 def test_nobody_waits_for_ever_for_a_daemon_that_is_gone(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon.start()
     assert daemon.command("pause").returncode == 0
