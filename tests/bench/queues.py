@@ -76,9 +76,7 @@ class Huey:
     def __init__(self, folder: str) -> None:
         from huey import SqliteHuey
 
-        self._huey = SqliteHuey(
-            filename=os.path.join(folder, "huey.db"), fsync=True, timeout=TIMEOUT_SECONDS, strict_fifo=True
-        )
+        self._huey = SqliteHuey(filename=os.path.join(folder, "huey.db"), fsync=True, timeout=TIMEOUT_SECONDS)
 
         @self._huey.task()  # type: ignore[untyped-decorator]
         def convert(number: int) -> int:
