@@ -24,6 +24,8 @@ backoff = ["400ms"]
 format = "json"
 [engines]
 text = ["tests.engines_for_tests:Command"]
+[notify]
+command = ["/bin/sh", "-c", "(echo; cat; echo) >>'{events}'"]
 """
 WATCH = """
 [[watch]]

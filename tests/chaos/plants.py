@@ -179,6 +179,18 @@ def _leak_descriptors() -> None:
     FolderSource._status = leaky  # type: ignore[method-assign]
 
 
+def _lose_events() -> None:
+    from daemon.outbox import Outbox
+
+    record: Any = Outbox.record
+
+    def forgetful(self: Any, db: Any, payload: str | None) -> None:
+        if payload is None or hash(payload) % 5:
+            record(self, db, payload)
+
+    Outbox.record = forgetful  # type: ignore[method-assign]
+
+
 PLANTS: dict[str, Plant] = {
     "no-sync": Plant("results are renamed into place without a sync", _no_sync),
     "no-folder-sync": Plant("the folder of a result is not synced", _no_folder_sync),
@@ -194,5 +206,6 @@ PLANTS: dict[str, Plant] = {
     "forget-retry": Plant("a failed attempt is never repeated", _forget_retry),
     "any-version": Plant("objects are fetched in whatever version is there", _any_version),
     "delete-moved": Plant("what is to be moved is deleted", _delete_instead_of_move),
+    "lose-events": Plant("of some ends of jobs nobody is told", _lose_events),
     "leak-descriptors": Plant("each look at a document leaves a descriptor open", _leak_descriptors),
 }

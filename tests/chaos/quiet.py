@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import time
@@ -107,6 +109,8 @@ class Quiet:
         )
         for job_id, watch, source, state, disposal in rows:
             yield f"job {job_id} of {watch}/{os.fsdecode(source)} is {state}{', to be disposed of' if disposal else ''}"
+        if waiting := self._world.rows(_UNTOLD):
+            yield f"{waiting[0][0]} events are not delivered"
         if rows:
             return
         newest = self._newest()
@@ -174,6 +178,7 @@ class Quiet:
         if (said := integrity(self._world.daemon)) != "ok":
             self._findings.add(f"PRAGMA integrity_check: {said}")
         self._count()
+        self._look_at_events()
         for watch in self._world.watches.values():
             self._look_for_leftovers(watch)
         wanted = {os.fsdecode(row[0]) for row in self._world.rows(_COPIES)}
@@ -196,6 +201,17 @@ class Quiet:
             document = os.fsdecode(source)
             if document not in seen.markdown or document not in seen.sidecar:
                 self._findings.add(f"{name}/{document} is completed and has no result")
+
+    def _look_at_events(self) -> None:
+        """Of every job that has been completed, or has failed, somebody was told."""
+        told: set[tuple[int, str]] = set()
+        for line in self._world.journal("events"):
+            with contextlib.suppress(ValueError):  # who was told may have been killed with the daemon
+                event = json.loads(line)
+                told.add((event["job"], event["kind"]))
+        ended = {(int(job), str(state)) for job, state in self._world.rows(_ENDED)}
+        if untold := sorted(ended - told):
+            self._findings.add(f"nobody was told of {untold[:5]}")
 
     def _look_for_leftovers(self, watch: Watch) -> None:
         for place in (watch.source, watch.sink, watch.done):
@@ -221,6 +237,8 @@ class Quiet:
 _SIGNS = """SELECT state, count(*), max(id), sum(attempts), sum(interruptions), sum(disposal IS NULL) FROM jobs
             GROUP BY 1"""
 _REAL = "SELECT watch, state, count(*) FROM jobs GROUP BY 1, 2"
+_UNTOLD = "SELECT count(*) FROM events WHERE id > (SELECT min(delivered) FROM targets) HAVING count(*) > 0"
+_ENDED = "SELECT id, state FROM jobs WHERE state IN ('completed', 'failed')"
 _COPIES = "SELECT location FROM jobs WHERE submitted = 1 AND location IS NOT NULL"
 _WITH_RESULT = """SELECT DISTINCT w.name, j.source FROM jobs j JOIN watches w ON w.id = j.watch
                   WHERE j.state = 'completed'"""

@@ -61,7 +61,9 @@ class World:
 
     def configuration(self) -> str:
         """Of the watches that are served now."""
-        return TOP + "".join(watch.text for name, watch in self.watches.items() if name in self.served)
+        return TOP.format(events=self.control / "events") + "".join(
+            watch.text for name, watch in self.watches.items() if name in self.served
+        )
 
     # -- the daemon --------------------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class World:
         return int(rows[0][0] or 0) if rows else 0
 
     def journal(self, name: str) -> list[str]:
-        """What the daemon has written there: `violations`, `fired`, `poisoned`."""
+        """What has been written there: `violations`, `fired`, `poisoned` by the daemon, `events` by whom it tells."""
         try:
             return (self.control / name).read_text().splitlines()
         except FileNotFoundError:
