@@ -16,10 +16,11 @@ from typing import Any, Generic, TypeVar
 
 import apsw
 
-from daemon.errors import ConvertdError, EnvironmentProblem, FatalError, UsageError
+from daemon import migration
+from daemon.errors import ConvertdError, EnvironmentProblem, FatalError
 from daemon.faults import Fault, no_fault
 from daemon.meters import UNMETERED, Meter
-from daemon.schema import APPLICATION_ID, MIGRATIONS
+from daemon.schema import MIGRATIONS
 
 Connection = apsw.Connection
 Row = tuple[Any, ...]
@@ -33,11 +34,12 @@ GATHER_SECONDS = 0.0003
 two halves of the callers alternate, and there are twice as many commits, each half as large."""
 BUSY_TIMEOUT_MS = 10_000
 CLOSE_SECONDS = 10.0
+_SICK_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
 def translate(error: apsw.Error, path: str) -> ConvertdError:
     """An APSW error as one of ours: a sick disk is the environment's, a damaged file is fatal."""
-    if isinstance(error, (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)):
+    if isinstance(error, _SICK_DISK):
         return EnvironmentProblem(
             f"the job table {path} cannot be written: {error}",
             "Check free space and permissions of state_dir; convertd goes on by itself once it can write.",
@@ -95,7 +97,7 @@ class Writer:
         self.commits = 0
         self._last_batch = 0
         self.last_progress = time.monotonic()
-        self._connection = open_for_writing(path)
+        self._connection = open_for_writing(path, fault)
 
     def start(self) -> None:
         """Begin to carry out operations; those queued before wait until then."""
@@ -141,12 +143,20 @@ class Writer:
             while (batch := self._next_batch()) is not None:
                 self._carry_out(batch)
                 self.last_progress = time.monotonic()
+            self._empty_log()
             self._connection.close()
             self._dead = FatalError("the job table is closed")
         except BaseException as error:
             self._dead = error
         finally:
             self._fail_waiting(self._dead)
+
+    def _empty_log(self) -> None:
+        """Readers that are still open keep the write-ahead log from being removed. Whoever puts a backup in the place
+        of the table must not find it filled: SQLite would apply it to the backup."""
+        self._connection.set_busy_timeout(0)
+        with suppress(apsw.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _next_batch(self) -> list[tuple[Operation[Any], Answer[Any] | None]] | None:
         first = self._queue.get()
@@ -233,7 +243,8 @@ class Readers:
 def reader(path: str) -> Iterator[Connection]:
     """A short read-only connection on committed rows. Works beside a running writer.
 
-    Raises FileNotFoundError where there is no table yet, UsageError where this user may not read it.
+    Raises FileNotFoundError where there is no table yet, UsageError where this user may not read it or where its
+    layout is an older or a newer one.
     """
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
@@ -241,6 +252,8 @@ def reader(path: str) -> Iterator[Connection]:
         raise FileNotFoundError(path) from error
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        migration.refuse_newer(connection, path, len(MIGRATIONS))
+        migration.refuse_older(connection, path, len(MIGRATIONS))
         yield connection
     except apsw.Error as error:
         raise translate(error, path) from error
@@ -248,46 +261,37 @@ def reader(path: str) -> Iterator[Connection]:
         connection.close()
 
 
-def open_for_writing(path: str) -> Connection:
+def open_for_writing(path: str, fault: Fault = no_fault) -> Connection:
     """Open, create or migrate the job table.
 
     A table of an older version is copied to PATH.vN.bak first; a newer one is refused with UsageError.
     """
     try:
         connection = apsw.Connection(path)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        migration.refuse_newer(connection, path, len(MIGRATIONS))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection, path)
+        _migrate(connection, path, fault)
     except apsw.Error as error:
+        connection.close()
         raise translate(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _migrate(connection: Connection, path: str) -> None:
-    version: int = connection.pragma("user_version")
-    newest = len(MIGRATIONS)
-    if version > newest:
-        connection.close()
-        raise UsageError(
-            f"the job table {path} was made by a newer convertd (its layout is {version}; this one knows {newest})",
-            "Install that newer convertd again, or give this one another state_dir.",
-        )
-    if version == newest:
-        return
-    if version > 0:
-        _back_up(connection, f"{path}.v{version}.bak")
-    with connection:
-        for statements in MIGRATIONS[version:]:
-            connection.execute(statements)
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", newest)
-
-
-def _back_up(connection: Connection, target: str) -> None:
-    copy = apsw.Connection(target)
-    with copy.backup("main", connection, "main") as backup:
-        while not backup.done:
-            backup.step(1024)
-    copy.close()
+def _migrate(connection: Connection, path: str, fault: Fault) -> None:
+    try:
+        migration.migrate(connection, path, MIGRATIONS, fault)
+    except (OSError, *_SICK_DISK) as error:
+        raise EnvironmentProblem(
+            f"the job table {path} cannot be brought up to date: {error}",
+            "Make room in state_dir for a second table of this size, or mend its permissions, and start again; "
+            "the table is as it was.",
+        ) from error

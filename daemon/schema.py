@@ -6,6 +6,8 @@ and no command ever counts rows of history.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 APPLICATION_ID = 0x434F4E56  # "CONV"
 
 _FIRST = """
@@ -158,3 +160,47 @@ CREATE TABLE targets (
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)
+
+
+class Amendment(NamedTuple):
+    """What makes a layout whole that bore its number before it was finished. `brings` is a name that it lacked."""
+
+    version: int
+    brings: str
+    statements: str
+
+
+def _part_of(migration: str, start: str, end: str) -> str:
+    """From the first text up to the second."""
+    rest = migration[migration.index(start) :]
+    return rest[: rest.index(end)]
+
+
+# In this order; a table that lacks one lacks what follows.
+AMENDMENTS = (
+    Amendment(
+        1,
+        "jobs_by_state",
+        """
+        DROP INDEX jobs_processing;
+        DROP INDEX jobs_failed;
+        CREATE INDEX jobs_by_watch ON jobs (watch, id);
+        CREATE INDEX jobs_by_state ON jobs (state, watch, id);
+        """,
+    ),
+    # Nothing was written to `events` and `batches` before they had their columns.
+    Amendment(2, "targets", "DROP TABLE events;" + _SECOND[_SECOND.index("CREATE TABLE events") :]),
+    Amendment(
+        2,
+        "batch_counts",
+        """
+        DROP INDEX batches_open;
+        ALTER TABLE batches ADD COLUMN unfinished INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE batches ADD COLUMN changes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE jobs ADD COLUMN sha256 TEXT;
+        ALTER TABLE jobs ADD COLUMN markdown_sha256 TEXT;
+        """
+        + _part_of(_SECOND, "CREATE INDEX batches_due", "ALTER TABLE jobs")
+        + _part_of(_SECOND, "CREATE INDEX jobs_in_batch", "-- Waiting counts"),
+    ),
+)

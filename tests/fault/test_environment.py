@@ -16,8 +16,9 @@ import pytest
 from daemon import app, logs
 from daemon import config as configuration
 from daemon.errors import EnvironmentProblem
-from tests import documents
+from tests import documents, earlier
 from tests.fault.outcome import integrity, torn
+from tests.fixtures.make import kept
 from tests.harness import Daemon, until
 
 CONFIG = """
@@ -162,6 +163,29 @@ def test_a_start_on_a_full_state_dir_says_that_it_has_to_be_started_again(tmp_pa
         pass
     assert "start it again" in raised.value.hint
     assert "by itself" not in raised.value.hint
+
+
+def test_no_room_for_the_backup_of_an_older_table(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
+    """It is said, nothing is changed, and with room for it all goes well."""
+    state = small_disk("state", "2m")
+    earlier.unpack(kept(earlier.LAYOUTS[1]), tmp_path)
+    daemon = Daemon(tmp_path, CONFIG)
+    table = daemon.state / "convertd.db"
+    before = earlier.rows(table, "SELECT * FROM jobs"), earlier.rows(table, "SELECT * FROM documents")
+    filler = fill(state, leave_bytes=64 << 10)
+    try:
+        assert daemon.once() == 1
+        assert "cannot be brought up to date" in (said := daemon.log.read_text())
+        assert "Make room in state_dir" in said
+        assert earlier.rows(table, "PRAGMA user_version") == [(1,)]
+        assert (earlier.rows(table, "SELECT * FROM jobs"), earlier.rows(table, "SELECT * FROM documents")) == before
+        assert not [name for name in os.listdir(state) if "bak" in name]
+        filler.unlink()
+        assert daemon.once() == 0
+        assert integrity(daemon) == "ok"
+        assert [name for name in os.listdir(state) if "bak" in name] == ["convertd.db.v1.bak"]
+    finally:
+        daemon.close()
 
 
 def test_sink_taken_away_and_put_back(start: Start, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ LAYERS = (
     {"errors", "faults", "words", "meters"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
     {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"},
-    {"tables", "converters", "addresses", "logs", "monitor"},
+    {"migration", "tables", "converters", "addresses", "logs", "monitor"},
     {"settings", "payload", "intake"},
     {"config", "naming", "results", "db", "keeper", "s3"},
     {"batches", "events", "outbox"},
@@ -35,7 +35,7 @@ LAYERS = (
 HEAVY = {"msgspec", "structlog", "rich", "boto3", "watchfiles", "liteparse", "xberg", "undoc", "html_to_markdown"}
 HEAVY |= {"prometheus_client"}
 QUICK = {"cli", "configfile", "control", "db", "errors", "faults", "meters", "queries", "schema", "statedir"}
-QUICK |= {"switches", "words"}
+QUICK |= {"migration", "switches", "words"}
 
 
 def modules() -> list[Path]:

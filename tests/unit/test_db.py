@@ -13,7 +13,7 @@ import pytest
 
 from daemon import db as database
 from daemon.db import Connection, Readers, Writer, open_for_writing, reader
-from daemon.errors import FatalError, UsageError
+from daemon.errors import EnvironmentProblem, FatalError, UsageError
 from daemon.schema import MIGRATIONS
 from tests.harness import until
 
@@ -126,6 +126,15 @@ def test_close_carries_out_what_is_queued(path: str) -> None:
     assert len(names(path)) == 1000
 
 
+def test_a_closed_table_has_nothing_in_its_log_even_with_readers_about(path: str, writer: Writer) -> None:
+    writer.start()
+    readers = Readers(path)
+    writer.call(add("a"))
+    assert readers.rows("SELECT name FROM watches") == [("a",)]
+    writer.close()
+    assert Path(f"{path}-wal").stat().st_size == 0
+
+
 def test_writers_and_readers_never_meet_a_busy_database(path: str, writer: Writer) -> None:
     writer.start()
     failures: list[BaseException] = []
@@ -160,9 +169,14 @@ def test_a_table_of_a_newer_layout_is_refused(path: str) -> None:
     open_for_writing(path).close()
     newer = apsw.Connection(path)
     newer.pragma("user_version", 99)
+    newer.pragma("journal_mode", "delete")
     newer.close()
+    before = Path(path).read_bytes()
     with pytest.raises(UsageError, match="newer convertd"):
         Writer(path)
+    with pytest.raises(UsageError, match="newer convertd"), reader(path):
+        pass
+    assert Path(path).read_bytes() == before
 
 
 def test_an_older_table_is_migrated_and_its_backup_opens(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +189,52 @@ def test_an_older_table_is_migrated_and_its_backup_opens(path: str, monkeypatch:
     writer.close()
     with reader(path) as db:
         assert list(db.execute("SELECT name, note FROM watches")) == [("kept", None)]
+    monkeypatch.undo()
     with reader(f"{path}.v{len(MIGRATIONS)}.bak") as db:
         assert list(db.execute("SELECT name FROM watches")) == [("kept",)]
-        assert db.pragma("user_version") == len(MIGRATIONS)
+
+
+def test_an_older_table_is_not_looked_at_before_it_is_migrated(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_for_writing(path).close()
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "ALTER TABLE watches ADD COLUMN note TEXT"))
+    with pytest.raises(UsageError, match="older convertd"), reader(path):
+        pass
+
+
+def test_a_table_that_is_only_about_to_be_made_is_none_yet(path: str) -> None:
+    apsw.Connection(path).close()
+    Path(path).touch()
+    with pytest.raises(FileNotFoundError), reader(path):
+        pass
+
+
+def test_a_backup_that_a_kill_has_torn_is_made_anew(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_for_writing(path).close()
+    backup = f"{path}.v{len(MIGRATIONS)}.bak"
+    Path(f"{backup}.tmp").write_bytes(b"torn" * 1000)
+    Path(f"{backup}.tmp-journal").write_bytes(b"torn" * 1000)
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "ALTER TABLE watches ADD COLUMN note TEXT"))
+    open_for_writing(path).close()
+    copy = apsw.Connection(backup)
+    assert copy.pragma("integrity_check") == "ok"
+    copy.close()
+    assert [name.name for name in Path(path).parent.glob("*.tmp*")] == []
+
+
+def test_no_room_for_the_backup_changes_nothing(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_for_writing(path).close()
+    before = Path(path).read_bytes()
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "ALTER TABLE watches ADD COLUMN note TEXT"))
+
+    def full(label: str) -> None:
+        if label == "backup written":
+            raise apsw.FullError("FullError: database or disk is full")
+
+    with pytest.raises(EnvironmentProblem, match="cannot be brought up to date") as refused:
+        Writer(path, full)
+    assert "as it was" in refused.value.hint
+    assert Path(path).read_bytes() == before
+    assert [file.name for file in Path(path).parent.iterdir()] == ["convertd.db"]
 
 
 def test_a_failed_migration_leaves_the_old_table(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
