@@ -291,7 +291,7 @@ def _migrate(connection: Connection, path: str, fault: Fault) -> None:
         migration.migrate(connection, path, MIGRATIONS, fault)
     except (OSError, *_SICK_DISK) as error:
         raise EnvironmentProblem(
-            f"the job table {path} cannot be brought up to date: {error}",
-            "Make room in state_dir for a second table of this size, or mend its permissions, and start again; "
-            "the table is as it was.",
+            f"the job table {path} cannot be brought up to date, which takes room for a copy of it; it is as it was: "
+            f"{error}",
+            "Free space or mend the permissions of state_dir, and start again.",
         ) from error

@@ -232,7 +232,7 @@ def test_no_room_for_the_backup_changes_nothing(path: str, monkeypatch: pytest.M
 
     with pytest.raises(EnvironmentProblem, match="cannot be brought up to date") as refused:
         Writer(path, full)
-    assert "as it was" in refused.value.hint
+    assert "as it was" in refused.value.message
     assert Path(path).read_bytes() == before
     assert [file.name for file in Path(path).parent.iterdir()] == ["convertd.db"]
 
