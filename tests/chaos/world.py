@@ -243,4 +243,4 @@ def _mount(path: Path, size: str) -> str | None:
         result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except FileNotFoundError as error:
         return str(error)
-    return None if result.returncode == 0 else result.stderr.strip()
+    return None if result.returncode == 0 else result.stderr.strip().partition("\n")[0]
