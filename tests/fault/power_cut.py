@@ -22,7 +22,7 @@ from tests import guest
 from tests.volatile_disk import VolatileDisk
 
 DISK_BYTES = 192 << 20
-DOCUMENTS = 60
+DOCUMENTS = 30
 BOOT_SECONDS = 240.0
 DRAIN_SECONDS = 400.0
 MOST_WRITES = 600
