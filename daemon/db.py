@@ -240,11 +240,11 @@ class Readers:
 
 
 @contextmanager
-def reader(path: str) -> Iterator[Connection]:
+def reader(path: str, *, any_layout: bool = False) -> Iterator[Connection]:
     """A short read-only connection on committed rows. Works beside a running writer.
 
     Raises FileNotFoundError where there is no table yet, UsageError where this user may not read it or where its
-    layout is an older or a newer one.
+    layout is an older or a newer one, unless `any_layout` will do.
     """
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
@@ -252,8 +252,9 @@ def reader(path: str) -> Iterator[Connection]:
         raise FileNotFoundError(path) from error
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        migration.refuse_newer(connection, path, len(MIGRATIONS))
-        migration.refuse_older(connection, path, len(MIGRATIONS))
+        if not any_layout:
+            migration.refuse_newer(connection, path, len(MIGRATIONS))
+            migration.refuse_older(connection, path, len(MIGRATIONS))
         yield connection
     except apsw.Error as error:
         raise translate(error, path) from error

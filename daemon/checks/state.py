@@ -93,7 +93,7 @@ def _spool(state: StateDir, config: Config | None) -> Iterator[Finding]:
 
 
 def _table(state: StateDir) -> Iterator[Finding]:
-    with reader(state.database) as db:
+    with reader(state.database, any_layout=True) as db:
         version = int(db.pragma("user_version"))
         if version > len(MIGRATIONS):
             what = f"the job table was made by a newer convertd (layout {version}, this one knows {len(MIGRATIONS)})"
