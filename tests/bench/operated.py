@@ -203,6 +203,12 @@ def operated(setting: Setting) -> Iterator[Row]:
         ratios(*rates),
         target=0.8,
     )
+    cores = len(os.sched_getaffinity(0))
+    left = [value * cores / (cores - row.shells_cpus) for value, row in zip(ratios(*rates), beside, strict=True)]
+    taken = statistics.median(row.shells_cpus for row in beside)
+    yield Row(
+        f"operated: the same for each processor that the shells left of {cores}", f"they took {taken:.2f}", "", left
+    )
     commits = [[drained.commit_p99_seconds for drained in way] for way in (beside, alone)]
     name = "operated: p99 of the job table's commits, s (upper bound)"
     yield Row(name, milliseconds(commits[0]), milliseconds(commits[1]), commits[0], digits=3)
