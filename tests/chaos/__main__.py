@@ -51,7 +51,10 @@ def _all_plants(seed: int, minutes: float) -> int:
         result = campaign.run(seed, minutes, name)
         missed += not result.findings
         first = next(iter(result.findings), "NOTHING")
-        print(f"{name:<22}{result.seconds:>8.0f}  {first[:140]}", flush=True)
+        lines = first.splitlines() or [""]
+        print(f"{name:<22}{result.seconds:>8.0f}  {lines[0]}", flush=True)
+        for line in lines[1:]:  # such as the end of a daemon's log: whether it fits the plant is to be judged
+            print(f"{'':<32}{line}", flush=True)
     print(f"{len(PLANTS) - missed} of {len(PLANTS)} were found")
     return 1 if missed else 0
 
