@@ -178,11 +178,8 @@ def _assemble(
     roster = Roster(builder.post, jobs, dispatcher, switches)
     roster.serve(config.watches)
     janitor = Janitor(roster.sources, jobs, log, roster.note, tally.note_change, submitted=submitted)
-    for job, _ in jobs.due_disposals():
-        if job.submitted:
-            janitor.add(job, DELETE)
     take_up = partial(_take_up_disposals, jobs, roster, janitor)
-    take_up([watch.name for watch in config.watches])
+    take_up([watch.name for watch in config.watches], submitted=True)
     cancellations = Cancellations(pool.interrupt)
     pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time, meter)
     worker = Worker(
@@ -370,11 +367,16 @@ def probe_spool(spool: str) -> None:
         ) from error
 
 
-def _take_up_disposals(jobs: JobTable, roster: Roster, janitor: Janitor, watches: Collection[str]) -> None:
-    """What an earlier run, or an earlier service of these watches, has left to be disposed of. Raises
-    EnvironmentProblem."""
+def _take_up_disposals(
+    jobs: JobTable, roster: Roster, janitor: Janitor, watches: Collection[str], *, submitted: bool = False
+) -> None:
+    """What an earlier run, or an earlier service of these watches, has left to be disposed of; with `submitted` the
+    copies of documents that were handed in, too, whose watches need not be served. Raises EnvironmentProblem."""
     for job, reason in jobs.due_disposals():
-        if job.watch in watches and not job.submitted:
+        if job.submitted:
+            if submitted:
+                janitor.add(job, DELETE)
+        elif job.watch in watches:
             janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
 
 

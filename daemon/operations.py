@@ -134,7 +134,7 @@ class Operations:
             self._running.cancelled(ended)
         done = {job.id for job in ended}
         ending = self._running.still_running(interrupted, CANCEL_SECONDS)
-        states = {job_id: self._state(job_id) for job_id in ids if job_id not in done}
+        states = self._states(job_id for job_id in ids if job_id not in done)
         done |= {job_id for job_id in interrupted - ending if states[job_id] == State.CANCELLED}
         refused = [_why_not(job_id, states[job_id], job_id in ending) for job_id in ids if job_id not in done]
         return {"cancelled": len(done), "refused": refused}
@@ -172,11 +172,11 @@ class Operations:
                 ids += queries.ids_by_engine(db, request["engine"], request.get("below"), request.get("watch"))
         return ids
 
-    def _state(self, job_id: int) -> str | None:
-        """What the job is at, for people."""
+    def _states(self, ids: Iterable[int]) -> dict[int, str | None]:
+        """What each of these jobs is at, for people; None where there is no such job."""
         with reader(self._database) as db:
-            job = queries.job(db, job_id)
-        return None if job is None else str(job["stage"] or job["state"])
+            jobs = {job_id: queries.job(db, job_id) for job_id in ids}
+        return {job_id: None if job is None else str(job["stage"] or job["state"]) for job_id, job in jobs.items()}
 
     def _switched(self) -> dict[str, Any]:
         self._running.switched()

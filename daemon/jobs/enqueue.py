@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from daemon.db import Connection
 from daemon.jobs.rows import first
@@ -69,25 +70,12 @@ def discovered(
            VALUES (?, ?, ?, ?, ?, ?, ?)""",
         (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now, batch_id),
     )
-    job_id = db.last_insert_rowid()
+    previous = {"previous_version": known[1], "previous_sha256": known[2]} if known else {}
+    job = _pending(db, watch, candidate, priority, now, batch=batch, **previous)
     db.execute(
         """INSERT INTO documents (watch, source, version) VALUES (?, ?, ?)
            ON CONFLICT DO UPDATE SET version = excluded.version""",
         (watch_id, candidate.source, candidate.version),
-    )
-    job = Job(
-        id=job_id,
-        watch=watch,
-        source=candidate.source,
-        version=candidate.version,
-        size_bytes=candidate.size_bytes,
-        priority=priority,
-        attempts=0,
-        interruptions=0,
-        discovered_at=now,
-        previous_version=known[1] if known else None,
-        previous_sha256=known[2] if known else None,
-        batch=batch,
     )
     return job, superseded
 
@@ -102,6 +90,7 @@ def handed_in(
     priority: int,
     now: float,
 ) -> Receipt:
+    """Record a document unless it has a job already, or would take the place of another one."""
     sql = "SELECT id, version, state, submitted FROM jobs WHERE watch = ? AND source = ? ORDER BY id DESC LIMIT 1"
     last = first(db, sql, (watch_id, document.source))
     known = first(db, "SELECT 1 FROM documents WHERE watch = ? AND source = ?", (watch_id, document.source))
@@ -129,7 +118,13 @@ def handed_in(
             document.location,
         ),
     )
-    job = Job(
+    job = _pending(db, watch, document, priority, now, batch=batch, location=document.location, submitted=True)
+    return Receipt(job.id, State.PENDING, job)
+
+
+def _pending(db: Connection, watch: str, document: Candidate | Handed, priority: int, now: float, **more: Any) -> Job:
+    """The job whose row was inserted just now."""
+    return Job(
         id=db.last_insert_rowid(),
         watch=watch,
         source=document.source,
@@ -139,8 +134,5 @@ def handed_in(
         attempts=0,
         interruptions=0,
         discovered_at=now,
-        location=document.location,
-        batch=batch,
-        submitted=True,
+        **more,
     )
-    return Receipt(job.id, State.PENDING, job)

@@ -169,11 +169,9 @@ def test_without_a_daemon_nothing_is_taken(daemon: Daemon) -> None:
         assert convertd(*arguments, *daemon.where, cwd=daemon.folder).returncode == 2
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_jobs(daemon: Daemon) -> None:
-    daemon.start()
-    assert daemon.command("pause").returncode == 0
-    file = mine(daemon, "a.txt", b"words of one")
-    waiting = subprocess.Popen(
+def submitting(daemon: Daemon, file: str) -> subprocess.Popen[str]:
+    """`submit --wait` under way, to batch x."""
+    return subprocess.Popen(
         [sys.executable, "-m", "daemon", "submit", file, "--batch", "x", "--wait", *daemon.where],
         cwd=daemon.folder,
         env=environment(),
@@ -181,6 +179,13 @@ def test_ctrl_c_ends_the_waiting_and_not_the_jobs(daemon: Daemon) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_jobs(daemon: Daemon) -> None:
+    daemon.start()
+    assert daemon.command("pause").returncode == 0
+    file = mine(daemon, "a.txt", b"words of one")
+    waiting = submitting(daemon, file)
     assert waiting.stdout is not None and waiting.stdout.readline() == "batch x\n"
     assert waiting.stdout.readline().split() == ["1", file]
     waiting.send_signal(signal.SIGINT)
@@ -195,14 +200,7 @@ def test_who_waits_is_told_what_holds_the_jobs_up(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.command("pause", "inbox").returncode == 0
     file = mine(daemon, "a.txt", b"words of one")
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "daemon", "submit", file, "--batch", "x", "--wait", *daemon.where],
-        cwd=daemon.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    waiting = submitting(daemon, file)
     assert waiting.stderr is not None
     said = waiting.stderr.readline()
     assert said == "waiting: watch inbox is paused: by `convertd pause inbox` (go on: convertd resume inbox)\n"

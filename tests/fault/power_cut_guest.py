@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import apsw
 
 from tests.fault.outcome import torn
+from tests.harness import until
 
 HOME = Path("/mnt/home")
 INBOX, OUTBOX, TABLE = HOME / "inbox", HOME / "outbox", HOME / "state" / "convertd.db"
@@ -31,6 +31,8 @@ source = "inbox"
 sink = "outbox"
 on_success = "delete"
 """
+PATIENCE_SECONDS = 3600.0
+"""The host has less, and pulls the plug."""
 _console = threading.Lock()
 
 
@@ -125,18 +127,23 @@ def work(boot: int, plant: str, documents: int) -> None:
     for number in range(documents):
         drop(f"d{boot}-{number:03}.txt", f"the river {boot} {number}\n" * (1 + 40 * (number % 5)))
         if number == documents // 2:
-            while not (HOME / "state" / "control.sock").is_socket():
-                assert daemon.poll() is None, "the daemon has ended"
-                time.sleep(0.1)
+            until(lambda: is_up(daemon), "the daemon is up", PATIENCE_SECONDS)
         if number >= documents // 2 and number % 3 == 0:
             submit(boot, number)
-    while True:
-        if not os.listdir(INBOX):
-            now = found()
-            if not {"pending", "processing"} & set(now["jobs"].values()):
-                say("DRAINED", now)
-                return
-        time.sleep(0.5)
+    say("DRAINED", until(drained, "all is converted", PATIENCE_SECONDS))
+
+
+def is_up(daemon: subprocess.Popen[bytes]) -> bool:
+    assert daemon.poll() is None, "the daemon has ended"
+    return (HOME / "state" / "control.sock").is_socket()
+
+
+def drained() -> dict[str, Any] | None:
+    """What there is once nothing is left to be done."""
+    if os.listdir(INBOX):
+        return None
+    now = found()
+    return None if {"pending", "processing"} & set(now["jobs"].values()) else now
 
 
 def main() -> None:
