@@ -10,9 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from daemon.db import reader
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 90.0
@@ -65,6 +68,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait(30)
+
+
 class Daemon:
     """`convertd run` over `folder/inbox` and `folder/outbox`, or over a configuration written to `folder`.
 
@@ -109,6 +118,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
+        weakref.finalize(self, _end, self.process)  # a test that fails leaves nothing for those after it
         return self.process
 
     def start(self, *options: str, env: Mapping[str, str] | None = None) -> Daemon:
@@ -125,6 +135,14 @@ class Daemon:
     def state_exists(self) -> bool:
         """Whether a job table is there to be asked."""
         return (self.state / "convertd.db").exists()
+
+    def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        """Of the job table itself, faster than a command; none where the table is not made yet."""
+        try:
+            with reader(str(self.state / "convertd.db")) as db:
+                return list(db.execute(sql, bindings))
+        except FileNotFoundError:
+            return []
 
     def once(self, *options: str) -> int:
         """Drain and end; returns the exit code."""
@@ -145,8 +163,8 @@ class Daemon:
 
     def close(self) -> None:
         """Whatever the test left running ends."""
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
+        if self.process is not None:
+            _end(self.process)
 
     def command(self, *arguments: str) -> Any:
         """Run a command against this daemon."""

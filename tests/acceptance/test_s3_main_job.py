@@ -14,7 +14,6 @@ import pytest
 
 from daemon import __version__
 from daemon.buckets import Prefix
-from daemon.db import reader
 from daemon.errors import SourceChanged
 from daemon.model import Candidate, Disposal, Job
 from daemon.payload import Payloads
@@ -91,8 +90,10 @@ def settled(daemon: Daemon, completed: int, failed: int) -> None:
 
 
 def counts(daemon: Daemon) -> dict[str, int]:
-    with reader(str(daemon.state / "convertd.db")) as db:
-        return dict(db.execute("SELECT state, count(*) FROM jobs WHERE state <> 'vanished' GROUP BY state"))
+    return {
+        str(state): int(count)
+        for state, count in daemon.rows("SELECT state, count(*) FROM jobs WHERE state <> 'vanished' GROUP BY state")
+    }
 
 
 # ---------------------------------------------------------------- from here to there

@@ -1,9 +1,9 @@
-"""What notifications cost: `python -m tests.bench.notify [--documents 400] [--rounds 3] [--json FILE]`.
+"""What notifications cost: `python -m tests.bench.notify [--corpus DIR] [--documents 400] [--rounds 3]`.
 
-The daemon drains N small documents four times a round, interleaved in the same run: with nobody to be told, with a
-webhook that takes every request and never answers, with one that answers 500, hangs and is down, each for a quarter of
-the drain, and then takes what it is told, and with one that answers at once; each of them first in turn. Where it
-answers in the end, every event must have arrived.
+The daemon drains N small documents, or those of a corpus, four times a round, interleaved in the same run: with nobody
+to be told, with a webhook that takes every request and never answers, with one that answers 500, hangs and is down,
+each for a quarter of the drain, and then takes what it is told, and with one that answers at once; each of them first
+in turn. Where it answers in the end, every event must have arrived.
 Printed are documents per second, the processor time of the daemon per document (its converters' is not in it, and what
 else the machine does hardly is), and the ratios to the first way. Documents of a few bytes make events weigh the most.
 """
@@ -11,7 +11,6 @@ else the machine does hardly is), and the ratios to the first way. Documents of 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -21,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.bench.corpus import copies
 from tests.bench.draining import outcomes
-from tests.bench.measure import cpu_seconds
+from tests.bench.measure import corpus_documents, cpu_seconds
 from tests.bench.rows import Row
 from tests.bench.suite import Bench, Setting
 from tests.harness import Daemon, until
@@ -62,7 +62,7 @@ class Troubles:
         self._receiver.start()
 
 
-def drain(folder: Path, documents: int, receiver: Receiver | None) -> Drained:
+def drain(folder: Path, documents: int, receiver: Receiver | None, corpus: Path | None = None) -> Drained:
     """From the moment all documents are in the inbox of a warm daemon to the end of the last."""
     troubles = Troubles(receiver) if receiver and receiver.status == TROUBLED else None
     folder.mkdir()
@@ -75,8 +75,11 @@ def drain(folder: Path, documents: int, receiver: Receiver | None) -> Drained:
         daemon.outcome("warm-up.html")
         staged = folder / "staged"
         staged.mkdir()
-        for number in range(documents):
-            (staged / f"{number:05}.html").write_text(f"<h1>{number}</h1><p>some words")
+        if corpus:
+            copies(corpus_documents(corpus), documents, staged)
+        else:
+            for number in range(documents):
+                (staged / f"{number:05}.html").write_text(f"<h1>{number}</h1><p>some words")
         assert daemon.process is not None
         used, started = cpu_seconds(daemon.process.pid), time.perf_counter()
         os.rename(staged, daemon.inbox / "batch")
@@ -102,12 +105,12 @@ def told_of(receiver: Receiver) -> int:
     return len({event["source"] for event in receiver.events})
 
 
-def told(folder: Path, documents: int, status: int | None) -> Drained:
+def told(folder: Path, documents: int, status: int | None, corpus: Path | None) -> Drained:
     """A drain with a receiver that behaves like this, or without any."""
     if status is None:
-        return drain(folder, documents, None)
+        return drain(folder, documents, None, corpus)
     with receiving(status) as receiver:
-        return drain(folder, documents, receiver)
+        return drain(folder, documents, receiver, corpus)
 
 
 def notify(setting: Setting) -> Iterator[Row]:
@@ -128,31 +131,29 @@ def _rate(rounds: list[dict[str, Drained]], way: str) -> str:
     return f"{statistics.median(row[way].documents_per_second for row in rounds):.1f}/s"
 
 
-def _round(place: Path, documents: int, number: int) -> dict[str, Drained]:
+def _round(place: Path, documents: int, number: int, corpus: Path | None = None) -> dict[str, Drained]:
     """All ways, another one first each time."""
     place.mkdir()
     ways = list(WAYS)[number % len(WAYS) :] + list(WAYS)[: number % len(WAYS)]
-    return {way: told(place / way, documents, WAYS[way]) for way in ways}
+    return {way: told(place / way, documents, WAYS[way], corpus) for way in ways}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rounds: list[dict[str, Drained]] = []
     for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as place:
-            rounds.append(_round(Path(place) / "round", arguments.documents, number))
+            rounds.append(_round(Path(place) / "round", arguments.documents, number, arguments.corpus))
         shown = [f"{way} {rounds[-1][way][0]:.1f}/s {rounds[-1][way][1]:.2f} ms" for way in WAYS]
         print(f"round {number}: " + "  ".join(shown), flush=True)
     for way in [way for way in WAYS if way != "nobody"]:
         for index, what in enumerate(("throughput", "processor time of the daemon")):
             ratio = statistics.median(row[way][index] / row["nobody"][index] for row in rounds)
             print(f"{what} with a webhook that {way} / without, median: {ratio:.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rounds, indent=2))
 
 
 BENCH = Bench(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from daemon.db import reader
 from daemon.errors import ConvertdError
 from tests import servers
 from tests.chaos.layout import TOP, watches
@@ -169,8 +168,7 @@ class World:
     def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
         """Of the job table; none where it cannot be read yet."""
         try:
-            with reader(str(self.daemon.state / "convertd.db")) as db:
-                return list(db.execute(sql, bindings))
+            return self.daemon.rows(sql, *bindings)
         except (OSError, ConvertdError):
             return []
 

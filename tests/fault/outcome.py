@@ -8,7 +8,6 @@ import os
 import threading
 from pathlib import Path
 
-from daemon.db import reader
 from tests.harness import Daemon, alive, until
 
 
@@ -51,22 +50,17 @@ def leftovers(outbox: Path) -> list[str]:
 
 def integrity(daemon: Daemon) -> str:
     """What SQLite thinks of the job table: 'ok'."""
-    with reader(str(daemon.state / "convertd.db")) as db:
-        return str(next(iter(db.execute("PRAGMA integrity_check")))[0])
+    return str(daemon.rows("PRAGMA integrity_check")[0][0])
 
 
 def states(daemon: Daemon) -> dict[str, str]:
     """Document → state of its newest job. Faster than the command."""
-    with reader(str(daemon.state / "convertd.db")) as db:
-        return {
-            os.fsdecode(source): state for source, state in db.execute("SELECT source, state FROM jobs ORDER BY id")
-        }
+    return {os.fsdecode(source): state for source, state in daemon.rows("SELECT source, state FROM jobs ORDER BY id")}
 
 
 def interruptions(daemon: Daemon) -> dict[str, int]:
     """How often each document's conversion was interrupted by the death of the daemon."""
-    with reader(str(daemon.state / "convertd.db")) as db:
-        return {os.fsdecode(source): count for source, count in db.execute("SELECT source, interruptions FROM jobs")}
+    return {os.fsdecode(source): count for source, count in daemon.rows("SELECT source, interruptions FROM jobs")}
 
 
 def torn(markdown: Path) -> str | None:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from daemon.control import ask
-from daemon.db import reader
 from daemon.statedir import StateDir
 from tests.fault.outcome import is_converter
 from tests.fault_proxy import Fault, FaultProxy
@@ -130,10 +129,9 @@ def all_paused(daemon: Daemon, ward: Ward) -> dict[str, str]:
 
 
 def converted(daemon: Daemon) -> list[str]:
-    """The watch of each completed job. Faster than the command."""
-    with reader(str(daemon.state / "convertd.db")) as db:
-        rows = db.execute("SELECT name FROM jobs JOIN watches ON watches.id = watch WHERE state = 'completed'")
-        return [str(name) for (name,) in rows]
+    """The watch of each completed job."""
+    rows = daemon.rows("SELECT name FROM jobs JOIN watches ON watches.id = watch WHERE state = 'completed'")
+    return [str(name) for (name,) in rows]
 
 
 def nothing_blamed(daemon: Daemon) -> None:

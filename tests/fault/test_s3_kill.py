@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from daemon.db import reader
 from tests import documents
 from tests.fault.outcome import integrity, no_orphans
 from tests.fault.test_kill import mixed
@@ -108,13 +107,8 @@ class Box(Daemon):
 
 
 def completed(daemon: Daemon) -> list[str]:
-    """The documents of all jobs that are completed. Faster than the command."""
-    if not daemon.state_exists():
-        return []
-    with reader(str(daemon.state / "convertd.db")) as db:
-        if not list(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'")):
-            return []
-        return [os.fsdecode(source) for (source,) in db.execute("SELECT source FROM jobs WHERE state = 'completed'")]
+    """The documents of all jobs that are completed."""
+    return [os.fsdecode(source) for (source,) in daemon.rows("SELECT source FROM jobs WHERE state = 'completed'")]
 
 
 @pytest.fixture
