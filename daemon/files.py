@@ -260,7 +260,10 @@ class RootFolder:
         status = os.stat(self.path)
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
-        mounted = os.path.ismount(self.path)
+        # The parent as the kernel knows it, in one call: os.path.ismount asks for every folder on the way, and this is
+        # asked for every document.
+        parent = os.stat(os.path.join(self.path, b".."))
+        mounted = parent.st_dev != status.st_dev or parent.st_ino == status.st_ino
         if self._was_mount and not mounted:
             raise OSError(errno.ENODEV, "the disk is no longer mounted", self.path)
         self._known, self._was_mount = True, mounted

@@ -46,6 +46,8 @@ def display(source: bytes) -> str:
 
 def printable(text: str) -> str:
     """Text that a document or a library chose, as one line that can neither steer a terminal nor forge a second one."""
+    if text.isprintable():  # as nearly all is
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

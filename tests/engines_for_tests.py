@@ -305,8 +305,7 @@ class Binary(Echo):
         body = b"\xff\xfe"
         result = wire.Result(frame.f_locals["task"].token, len(body), "0" * 64, "", "", "", None, None, 0, ())
         with socket.socket(fileno=os.dup(protocol_descriptor())) as end:
-            wire.Channel(end).send(result, body)
-            wire.Channel(end).send(wire.End(result.token))
+            wire.Channel(end).send_around(result, body, wire.End(result.token))
         return text
 
 

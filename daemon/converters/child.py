@@ -146,8 +146,7 @@ def _convert(channel: wire.Channel, router: Router, result_bytes: int, task: wir
             message = f"the Markdown has {len(markdown):,} bytes, more than the {result_bytes:,} allowed"
             _fail(channel, task, Kind.TOO_LARGE, message)
         else:
-            channel.send(result, markdown)
-            channel.send(wire.End(token=task.token))
+            channel.send_around(result, markdown, wire.End(token=task.token))
 
 
 def _result(channel: wire.Channel, router: Router, task: wire.Task, document: int) -> tuple[wire.Result, bytes]:

@@ -25,6 +25,7 @@ from daemon.model import Conversion, printable
 NOISE_BYTES = 1 << 20
 TAIL_BYTES = 4096
 END_SECONDS = 5.0
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = "import sys; from daemon.converters.child import main; main(int(sys.argv[1]))"
 NO_MEMORY = re.compile(rb"memory allocation of \d+ bytes failed|bad_alloc|MemoryError|[Cc]annot allocate memory")
@@ -71,14 +72,14 @@ class ChildProcess:
         finally:
             theirs.close()
             os.close(noise)
-        self._channel = wire.Channel(ours)
+        self._channel = wire.Channel(ours, reads_ahead=True)
         self._reaping = threading.Lock()
         self._killed = False
         self._settings = settings
         self._spool = spool
         self.pid = self._process.pid
         # Opened before the sandbox closes: where /proc hides processes it would not be found afterwards.
-        self._status = _opened(f"/proc/{self.pid}/status")
+        self._statistics = _opened(f"/proc/{self.pid}/stat")
         self.started = time.monotonic()
         self.facts: wire.Ready | None = None
         self.footprint_when_ready = Footprint()
@@ -162,13 +163,12 @@ class ChildProcess:
 
     def footprint(self) -> Footprint:
         """What it holds now."""
-        try:
-            lines = os.pread(self._status, 4096, 0).splitlines()
-            values = {key: value.split() for key, _, value in (line.partition(b":") for line in lines)}
-            resident, size, threads = (int(values[key][0]) for key in (b"VmRSS", b"VmSize", b"Threads"))
+        try:  # fields 20, 23 and 24 of proc_pid_stat(5); the name before them may hold anything
+            values = os.pread(self._statistics, 4096, 0).rpartition(b")")[2].split()
+            threads, address_space_bytes, resident_pages = int(values[17]), int(values[20]), int(values[21])
         except (OSError, LookupError):
             return Footprint()
-        return Footprint(resident << 10, size << 10, threads)
+        return Footprint(resident_pages * PAGE_BYTES, address_space_bytes, threads)
 
     def kill(self) -> None:
         """End the process now, and what it may have started. Does not wait."""
@@ -193,10 +193,10 @@ class ChildProcess:
     def close(self) -> None:
         """Free the descriptors. Idempotent."""
         self._channel.close()
-        for fd in (self._noise, self._status):
+        for fd in (self._noise, self._statistics):
             if fd >= 0:
                 os.close(fd)
-        self._noise = self._status = -1
+        self._noise = self._statistics = -1
 
     def last_words(self) -> bytes:
         """The end of what the child wrote to stderr since this was asked last, as far as the pipe had room for it."""

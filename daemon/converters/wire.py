@@ -98,6 +98,9 @@ class Failure(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 PIECES_LIMIT = 100
+SHORT_BYTES = 16 << 10
+"""What is as short goes along with its neighbours, in one system call: each of them costs the daemon's threads a change
+of hands."""
 
 Message = TypeVar("Message")
 TO_CHILD: msgspec.msgpack.Decoder[Settings | Task] = msgspec.msgpack.Decoder(Settings | Task)
@@ -107,17 +110,19 @@ TO_PARENT: msgspec.msgpack.Decoder[Ready | Progress | Result | End | Failure] = 
 
 
 class Channel:
-    """One end of the socketpair. Not thread-safe.
+    """One end of the socketpair. Not thread-safe. One that `reads_ahead` would lose a descriptor that comes along.
 
     Every call raises `ProtocolError` for garbage, `EOFError` or `OSError` when the other side is gone, and
     `TimeoutError` past a `deadline` (of `time.monotonic`).
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, *, reads_ahead: bool = False) -> None:
         # Blocking reads bounded by the kernel: with MSG_WAITALL it fills one buffer of the right size, so that a
         # large result is neither joined from chunks nor waited for with a system call a chunk.
         end.settimeout(None)
         self._end = end
+        self._reads_ahead = reads_ahead
+        self._ahead = b""
         self.heard_bytes = 0
         """How long the frames received were together."""
         self._bound(socket.SO_SNDTIMEO, SEND_SECONDS)
@@ -128,16 +133,18 @@ class Channel:
     def close(self) -> None:
         self._end.close()
 
-    def send(self, message: msgspec.Struct, body: bytes = b"", descriptor: int | None = None) -> None:
-        """Send a message with what goes along."""
-        content = msgspec.msgpack.encode(message)
-        if len(content) > FRAME_LIMIT_BYTES:
-            raise ProtocolError(f"a message of {len(content)} bytes is too long to send")
-        frame = LENGTH.pack(len(content)) + content
+    def send(self, message: msgspec.Struct, descriptor: int | None = None) -> None:
+        """Send a message, and what goes along."""
+        frame = _frame(message)
         sent = 0 if descriptor is None else socket.send_fds(self._end, [frame], [descriptor])
-        self._end.sendall(memoryview(frame)[sent:])
-        if body:
-            self._end.sendall(body)
+        if sent < len(frame):
+            self._end.sendall(memoryview(frame)[sent:])
+
+    def send_around(self, message: msgspec.Struct, body: bytes, last: msgspec.Struct) -> None:
+        """Send a body between two messages."""
+        parts = [_frame(message), body, _frame(last)]
+        for part in [b"".join(parts)] if len(body) <= SHORT_BYTES else parts:
+            self._end.sendall(part)
 
     def receive(self, decoder: msgspec.msgpack.Decoder[Message], deadline: float | None = None) -> Message:
         """The next message."""
@@ -152,8 +159,13 @@ class Channel:
 
     def receive_bytes(self, size_bytes: int, deadline: float | None = None) -> bytes:
         """Exactly so many bytes, in one object."""
-        content = self._some(size_bytes, deadline)
-        return content if len(content) == size_bytes else self._rest(content, size_bytes, deadline)
+        content = self._ahead
+        if not content:
+            content = self._some(size_bytes, deadline)
+        if len(content) < size_bytes:
+            content = self._rest(content, size_bytes, deadline)
+        self._ahead = content[size_bytes:]
+        return content if len(content) == size_bytes else content[:size_bytes]
 
     def _rest(self, beginning: bytes, size_bytes: int, deadline: float | None) -> bytes:
         """What comes in more than one piece: a signal was in between, or somebody means to keep the receiver busy."""
@@ -176,6 +188,8 @@ class Channel:
 
     def silent(self) -> bool:
         """Whether nothing waits to be read and the other side is there."""
+        if self._ahead:
+            return False
         try:
             self._end.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
         except BlockingIOError:
@@ -195,9 +209,12 @@ class Channel:
             raise ProtocolError(f"a frame cannot be read: {error}") from error
 
     def _some(self, size_bytes: int, deadline: float | None) -> bytes:
+        """So many bytes or, as it comes, fewer or more: none at the end."""
         if deadline is not None:
             self._bound(socket.SO_RCVTIMEO, deadline - time.monotonic())
         try:
+            if self._reads_ahead and size_bytes <= SHORT_BYTES:
+                return self._end.recv(SHORT_BYTES)
             return self._end.recv(size_bytes, socket.MSG_WAITALL)
         except BlockingIOError:
             raise TimeoutError from None
@@ -207,6 +224,13 @@ class Channel:
             raise TimeoutError
         microseconds = max(1, int(seconds * 1e6))  # zero would mean for ever
         self._end.setsockopt(socket.SOL_SOCKET, option, TIMEVAL.pack(*divmod(microseconds, 1_000_000)))
+
+
+def _frame(message: msgspec.Struct) -> bytes:
+    content = msgspec.msgpack.encode(message)
+    if len(content) > FRAME_LIMIT_BYTES:
+        raise ProtocolError(f"a message of {len(content)} bytes is too long to send")
+    return LENGTH.pack(len(content)) + content
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -26,6 +26,10 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+def daemons(ends: tuple[socket.socket, socket.socket]) -> wire.Channel:
+    return wire.Channel(ends[0], reads_ahead=True)
+
+
 def soon() -> float:
     return time.monotonic() + 20
 
@@ -59,12 +63,12 @@ def test_what_the_child_says_arrives_as_it_was(
     ends: tuple[socket.socket, socket.socket], message: msgspec.Struct
 ) -> None:
     wire.Channel(ends[1]).send(message)
-    assert wire.Channel(ends[0]).receive(wire.TO_PARENT, soon()) == message
+    assert daemons(ends).receive(wire.TO_PARENT, soon()) == message
 
 
 def test_settings_arrive_with_their_options(ends: tuple[socket.socket, socket.socket]) -> None:
     settings = wire.Settings(Options("always", ("deu",), "/data", {"pdf": ("xberg", "a.b:C")}), 1 << 30, 1 << 20, 42)
-    wire.Channel(ends[0]).send(settings)
+    daemons(ends).send(settings)
     assert wire.Channel(ends[1]).receive(wire.TO_CHILD) == settings
 
 
@@ -72,7 +76,7 @@ def test_a_task_brings_its_document_and_a_name_that_is_not_utf8(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     document = os.memfd_create("document")
-    wire.Channel(ends[0]).send(wire.Task(token=7, name=b"\xff.pdf"), descriptor=document)
+    daemons(ends).send(wire.Task(token=7, name=b"\xff.pdf"), descriptor=document)
     task, received = wire.Channel(ends[1]).receive_with_descriptor(wire.TO_CHILD)
     assert isinstance(task, wire.Task) and received is not None
     assert os.fsencode(wire.file_name(task.name)) == b"\xff.pdf"
@@ -81,15 +85,35 @@ def test_a_task_brings_its_document_and_a_name_that_is_not_utf8(
     os.close(received)
 
 
-def test_a_large_body_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
-    body = os.urandom(1 << 20) * 8
-    sender = threading.Thread(target=wire.Channel(ends[1]).send, args=(result(size_bytes=len(body)), body))
+@pytest.mark.parametrize("size_bytes", [0, 1, wire.SHORT_BYTES - 100, wire.SHORT_BYTES, wire.SHORT_BYTES + 1, 8 << 20])
+def test_a_body_arrives_whole_between_its_messages(ends: tuple[socket.socket, socket.socket], size_bytes: int) -> None:
+    body = os.urandom(size_bytes)
+    channel, end = wire.Channel(ends[1]), wire.End(7)
+    said = (result(size_bytes=size_bytes), body, end)
+
+    def speak() -> None:
+        channel.send(wire.Progress(7, "x"))
+        channel.send_around(*said)
+
+    sender = threading.Thread(target=speak)
     sender.start()
-    channel = wire.Channel(ends[0])
-    announced = channel.receive(wire.TO_PARENT, soon())
-    assert isinstance(announced, wire.Result)
-    assert channel.receive_bytes(announced.size_bytes, soon()) == body
+    heard = daemons(ends)
+    assert heard.receive(wire.TO_PARENT, soon()) == wire.Progress(7, "x")
+    assert heard.receive(wire.TO_PARENT, soon()) == said[0]
+    assert heard.receive_bytes(size_bytes, soon()) == body
+    assert heard.receive(wire.TO_PARENT, soon()) == end
+    assert heard.silent()
     sender.join()
+
+
+def test_what_comes_along_with_a_message_is_no_silence(ends: tuple[socket.socket, socket.socket]) -> None:
+    said = wire.Progress(7, "x")
+    ends[1].sendall(framed(msgspec.msgpack.encode(said)) * 2)
+    heard = daemons(ends)
+    assert heard.receive(wire.TO_PARENT, soon()) == said
+    assert not heard.silent()
+    assert heard.receive(wire.TO_PARENT, soon()) == said
+    assert heard.silent()
 
 
 def framed(content: bytes) -> bytes:
@@ -119,24 +143,24 @@ def framed(content: bytes) -> bytes:
 def test_garbage_is_refused(ends: tuple[socket.socket, socket.socket], garbage: bytes) -> None:
     ends[1].sendall(garbage)
     with pytest.raises(wire.ProtocolError):
-        wire.Channel(ends[0]).receive(wire.TO_PARENT, soon())
+        daemons(ends).receive(wire.TO_PARENT, soon())
 
 
 @pytest.mark.parametrize("said", [b"", b"\0\0", framed(b"whole")[:-2]])
 def test_a_hang_up_is_told_from_silence(ends: tuple[socket.socket, socket.socket], said: bytes) -> None:
     ends[1].sendall(said)
     with pytest.raises(TimeoutError):
-        wire.Channel(ends[0]).receive(wire.TO_PARENT, time.monotonic() + 0.05)
+        daemons(ends).receive(wire.TO_PARENT, time.monotonic() + 0.05)
     ends[1].sendall(said)
     ends[1].close()
     with pytest.raises((EOFError, wire.ProtocolError)):
         while True:
-            wire.Channel(ends[0]).receive(wire.TO_PARENT, soon())
+            daemons(ends).receive(wire.TO_PARENT, soon())
 
 
 def test_a_body_in_a_few_pieces_arrives_whole_but_not_one_in_many(ends: tuple[socket.socket, socket.socket]) -> None:
     null = os.open("/dev/null", os.O_RDONLY)
-    channel = wire.Channel(ends[0])
+    channel = daemons(ends)
     for pieces in (10, 200):
         for _ in range(pieces):
             socket.send_fds(ends[1], [b"x"], [null])  # reading ends where a descriptor comes along
@@ -160,7 +184,7 @@ def test_endless_talk_is_ended(ends: tuple[socket.socket, socket.socket], engine
     talking = threading.Thread(target=chatter)
     talking.start()
     with pytest.raises(wire.ProtocolError):
-        talk.Talk(wire.Channel(ends[0]), 7, soon()).outcome(1)
+        talk.Talk(daemons(ends), 7, soon()).outcome(1)
     ends[0].shutdown(socket.SHUT_RDWR)
     talking.join()
     assert len(said) < 30_000 and sum(said) < 10 << 20
@@ -169,11 +193,11 @@ def test_endless_talk_is_ended(ends: tuple[socket.socket, socket.socket], engine
 def test_a_deadline_in_the_past_times_out_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
     wire.Channel(ends[1]).send(wire.Ready(landlock_abi=0, seccomp=False))
     with pytest.raises(TimeoutError):
-        wire.Channel(ends[0]).receive(wire.TO_PARENT, time.monotonic() - 1)
+        daemons(ends).receive(wire.TO_PARENT, time.monotonic() - 1)
 
 
 def test_silence_is_seen_without_taking_anything(ends: tuple[socket.socket, socket.socket]) -> None:
-    channel = wire.Channel(ends[0])
+    channel = daemons(ends)
     assert channel.silent()
     wire.Channel(ends[1]).send(wire.Ready(landlock_abi=1, seccomp=True))
     assert not channel.silent()
@@ -188,11 +212,11 @@ def test_text_of_libraries_is_made_fit_to_send(ends: tuple[socket.socket, socket
     message = result(title=wire.clean("bad \udcff"), warnings=warnings)
     sender = threading.Thread(target=wire.Channel(ends[1]).send, args=(message,))
     sender.start()
-    assert wire.Channel(ends[0]).receive(wire.TO_PARENT, soon()) == message
+    assert daemons(ends).receive(wire.TO_PARENT, soon()) == message
     sender.join()
 
 
 def test_a_message_too_long_for_a_frame_is_not_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(wire.ProtocolError):
-        wire.Channel(ends[0]).send(wire.Task(token=1, name=b"x" * wire.FRAME_LIMIT_BYTES))
+        daemons(ends).send(wire.Task(token=1, name=b"x" * wire.FRAME_LIMIT_BYTES))
     assert wire.Channel(ends[1]).silent()
