@@ -23,6 +23,7 @@ from daemon.errors import DocumentError, EnvironmentProblem, Kind, TransientErro
 from daemon.model import Conversion, printable
 
 NOISE_BYTES = 1 << 20
+READ_BYTES = 1 << 16
 TAIL_BYTES = 4096
 END_SECONDS = 5.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -202,8 +203,8 @@ class ChildProcess:
         """The end of what the child wrote to stderr since this was asked last, as far as the pipe had room for it."""
         tail = b""
         with suppress(OSError):  # nothing more
-            for _ in range(4):  # bounded: it may write as fast as this reads
-                tail = (tail + os.read(self._noise, NOISE_BYTES))[-TAIL_BYTES:]
+            for _ in range(4 * NOISE_BYTES // READ_BYTES):  # bounded: it may write as fast as this reads
+                tail = (tail + os.read(self._noise, READ_BYTES))[-TAIL_BYTES:]
         return tail
 
     def last_line(self) -> str:
