@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from daemon.cli.common import change, locate, place_options
+from daemon.cli.common import change, locate, place_options, tell_refused
 
 
 @click.command("cancel")
@@ -14,7 +14,4 @@ def command(jobs: tuple[int, ...], config_path: str | None, state_dir: str | Non
     """Call jobs off, by their numbers. A converter at work on one is ended; sources and older outputs stay."""
     result = change(locate(config_path, state_dir), "cancel", ids=list(jobs))
     click.echo(f"{result['cancelled']} cancelled")
-    for reason in result["refused"]:
-        click.echo(f"not cancelled: {reason}", err=True)
-    if result["refused"]:
-        raise SystemExit(1)
+    tell_refused("not cancelled", result["refused"])

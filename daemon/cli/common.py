@@ -25,6 +25,7 @@ DEFAULT_STATE_DIR = ".convertd"
 STATUS_TIMEOUT_SECONDS = 5.0
 CHANGE_PATIENCE_SECONDS = 15.0
 LOCK_WAIT_SECONDS = 1.0
+REFUSALS_SHOWN = 20
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -174,6 +175,16 @@ def _sources(place: Place) -> dict[str, Any]:
 
     with place.table() as db:
         return {watch.name: sources.build(watch, Surroundings.for_looking()) for watch in place.watches(db)}
+
+
+def tell_refused(what: str, reasons: list[str]) -> None:
+    """Say on stderr what was not done and why, of many the first, and end with exit code 1; return if there is none."""
+    for reason in reasons[:REFUSALS_SHOWN]:
+        click.echo(f"{what}: {reason}", err=True)
+    if len(reasons) > REFUSALS_SHOWN:
+        click.echo(f"{what}: and {len(reasons) - REFUSALS_SHOWN:,} more", err=True)
+    if reasons:
+        raise SystemExit(1)
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:

@@ -6,7 +6,7 @@ import re
 
 import click
 
-from daemon.cli.common import change, locate, place_options
+from daemon.cli.common import change, locate, place_options, tell_refused
 from daemon.errors import UsageError
 
 ENGINE = re.compile(r"([a-z0-9_-]+)(?:<(.+))?")
@@ -40,10 +40,7 @@ def command(
     click.echo(f"{result['retried']} queued again")
     if result["parked"]:
         click.echo(f"{result['parked']} of them belong to a watch that is not configured, and wait until it is")
-    for reason in result["refused"]:
-        click.echo(f"not retried: {reason}", err=True)
-    if result["refused"]:
-        raise SystemExit(1)
+    tell_refused("not retried", result["refused"])
 
 
 def _engine(text: str | None) -> tuple[str | None, str | None]:

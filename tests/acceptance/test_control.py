@@ -125,6 +125,9 @@ def test_jobs_are_called_off_whether_they_wait_or_run(tmp_path: Path) -> None:
         again = daemon.command("cancel", numbers[0])
         assert again.returncode == 1
         assert "nothing to cancel" in again.stderr
+        unknown = daemon.command("cancel", *map(str, range(1000, 1500)))
+        assert (unknown.returncode, unknown.stdout) == (1, "0 cancelled\n")
+        assert unknown.stderr.count("\n") == 21 and "not cancelled: and 480 more" in unknown.stderr
         daemon.drop("next.txt", b"Echo next")
         assert daemon.outcome("next.txt") == "converted", "the converter was replaced"
         assert daemon.command("retry", numbers[1]).returncode == 0
