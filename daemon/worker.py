@@ -165,12 +165,15 @@ class Worker:
         elif job.attempts + 1 >= self._policy.retry.attempts:
             self._fail(route, job, error)
         else:
-            backoff = self._policy.retry.backoff_seconds
-            seconds = backoff[min(job.attempts, len(backoff) - 1)] if backoff else 0.0
-            not_before = self._clock() + seconds * random.uniform(1.0, 1.1)  # noqa: S311 (spreads load only)
-            self._record(lambda: self._jobs.back_off(job, error, not_before))
-            self._log.warning("attempt failed", **_about(job), error=error.message, again_in_seconds=seconds)
-            self._dispatcher.give_back(replace(job, attempts=job.attempts + 1), not_before)
+            self._back_off(job, error)
+
+    def _back_off(self, job: Job, error: TransientError) -> None:
+        backoff = self._policy.retry.backoff_seconds
+        seconds = backoff[min(job.attempts, len(backoff) - 1)] if backoff else 0.0
+        not_before = self._clock() + seconds * random.uniform(1.0, 1.1)  # noqa: S311 (spreads load only)
+        self._record(lambda: self._jobs.back_off(job, error, not_before))
+        self._log.warning("attempt failed", **_about(job), error=error.message, again_in_seconds=seconds)
+        self._dispatcher.give_back(replace(job, attempts=job.attempts + 1), not_before)
 
     def _fail(self, route: Route, job: Job, error: DocumentError | TransientError) -> None:
         if not self._jobs.is_current(job):
@@ -186,6 +189,11 @@ class Worker:
         except TransientError as unwritten:
             if self._health[job.watch].blames_environment(unwritten.size_bytes):
                 self._release(job)
+                return
+            doubts = self._doubts.get(job.id, 0)
+            if doubts < DOUBTS_ALLOWED:  # nobody would learn why it failed: that is worth some more attempts
+                self._doubts[job.id] = doubts + 1
+                self._back_off(job, unwritten)
                 return
             self._log.error("error file not written", **_about(job), error=unwritten.message)
         disposal = route.on_failure(job)
@@ -237,6 +245,7 @@ class Worker:
 
     def _settle(self, job: Job, state: State) -> None:
         """Tell whoever waits for it that the job has ended."""
+        self._doubts.pop(job.id, None)
         self._routes[job.watch].documents(job).settled(job, state)
         self._ended(state)
 

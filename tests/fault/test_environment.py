@@ -305,3 +305,21 @@ def goes_on(daemon: Daemon, names: list[str]) -> None:
     until(lambda: daemon.status()["watches"][0]["state"] == "running", "the watch is running again")
     assert daemon.process is not None
     assert daemon.process.poll() is None
+
+
+@pytest.mark.parametrize("freed", [True, False])
+def test_an_error_file_whose_place_is_taken_is_tried_again_for_a_while(start: Start, freed: bool) -> None:
+    """Nobody would learn why the document failed; but it must come to an end."""
+    patient = CONFIG.replace("50ms", "300ms") if freed else CONFIG
+    daemon = start(patient)
+    in_the_way = daemon.error("bad.pdf") / "folder"
+    in_the_way.mkdir(parents=True)
+    daemon.drop("bad.pdf", b"%PDF-1.4 and no more than that\n%%EOF\n")
+    until(lambda: daemon.rows("SELECT 1 FROM jobs WHERE attempts > 0"), "its place is taken")
+    if freed:
+        shutil.rmtree(daemon.error("bad.pdf"))
+        assert daemon.outcome("bad.pdf") == "corrupt"
+    until(lambda: [job["state"] for job in daemon.jobs()] == ["failed"], "it has failed")
+    assert daemon.rows("SELECT error_kind FROM jobs WHERE source = ?", b"bad.pdf") == [("corrupt",)]
+    assert ("error file not written" in daemon.log.read_text()) is not freed
+    assert daemon.outcome(drop(daemon, 1)[0]) == "converted"
