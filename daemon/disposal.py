@@ -160,21 +160,21 @@ class Janitor:
     def _come_to_an_end(self, job: Job, disposal: Disposal) -> str:
         """Dispose of the source, or find that it is to stay or gone already, and record that: whatever of it fails is
         done again. Returns what became of it; nothing where a retry has called it off."""
-        if not self._jobs.disposal_is_due(job):
+        if not self._jobs.disposals.is_due(job):
             return ""
         try:
             if not job.submitted and not self._jobs.is_current(job):
                 raise SourceChanged("a newer version of the document is queued")
             location = self._documents(job).dispose(job, disposal)
         except SourceChanged:
-            self._jobs.keep_source(job)
+            self._jobs.disposals.keep_source(job)
             self._kept()
             self._documents(job).recheck(job.source)
             return "source kept: it has changed since"
         except SourceVanished:
-            self._jobs.disposed(job, None)
+            self._jobs.disposals.done(job, None)
             return "source already gone"
-        self._jobs.disposed(job, location)
+        self._jobs.disposals.done(job, location)
         return "source moved" if location else "source deleted"
 
     def _documents(self, job: Job) -> Documents:

@@ -1,16 +1,20 @@
 """How documents become pending jobs: those that were discovered, and those that were handed in.
 
-Both are called within a transaction. `join` opens a batch for a job that comes to it, and tells its id.
+`discovered` and `handed_in` are called within a transaction. `join` opens a batch for a job that comes to it, and tells
+its id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
+from daemon import batches
 from daemon.db import Connection
-from daemon.jobs.rows import first
+from daemon.jobs import documents
+from daemon.jobs.rows import first, watch_id_of
 from daemon.model import Candidate, Job, State
 
 
@@ -39,6 +43,38 @@ class Receipt:
 
 
 def discovered(
+    db: Connection,
+    watch: str,
+    candidates: Sequence[Candidate],
+    priority: int,
+    batch_of: Callable[[bytes], str | None],
+    now: float,
+) -> tuple[list[Job], list[int]]:
+    """Record those versions that are not the last ones seen: their jobs, and the ids of pending ones that these
+    supersede."""
+    new: list[Job] = []
+    superseded: list[int] = []
+    watch_id = watch_id_of(db, watch)
+    join = cache(partial(batches.add, db, watch_id, now=now))
+    for candidate in candidates:
+        batch = batch_of(candidate.source)
+        job, older = _discovered(db, watch_id, watch, candidate, priority, batch, join, now)
+        superseded += older
+        if job is not None:
+            new.append(job)
+    return new, superseded
+
+
+def handed_in(
+    db: Connection, watch: str, batch: str, handed: Sequence[Handed], priority: int, now: float
+) -> list[Receipt]:
+    """Record documents of a batch; a receipt for each, in the same order."""
+    watch_id = watch_id_of(db, watch)
+    join = cache(partial(batches.add, db, watch_id, now=now))
+    return [_handed_in(db, watch_id, watch, batch, join, document, priority, now) for document in handed]
+
+
+def _discovered(
     db: Connection,
     watch_id: int,
     watch: str,
@@ -72,15 +108,11 @@ def discovered(
     )
     previous = {"previous_version": known[1], "previous_sha256": known[2]} if known else {}
     job = _pending(db, watch, candidate, priority, now, batch=batch, **previous)
-    db.execute(
-        """INSERT INTO documents (watch, source, version) VALUES (?, ?, ?)
-           ON CONFLICT DO UPDATE SET version = excluded.version""",
-        (watch_id, candidate.source, candidate.version),
-    )
+    documents.seen(db, watch_id, candidate)
     return job, superseded
 
 
-def handed_in(
+def _handed_in(
     db: Connection,
     watch_id: int,
     watch: str,

@@ -83,6 +83,7 @@ def _steps(fault: Faults) -> None:
     from daemon.disposal import Janitor
     from daemon.files import RootFolder
     from daemon.jobs import JobTable
+    from daemon.jobs.disposals import Disposals
     from daemon.pipeline import Pipeline
     from daemon.s3.download import Downloader
     from daemon.sources import folder, s3
@@ -109,8 +110,8 @@ def _steps(fault: Faults) -> None:
     step(JobTable, "fail", "fail", fault)
     step(JobTable, "back_off", "back off", fault)
     step(Janitor, "_dispose", "dispose", fault)
-    step(JobTable, "disposed", "record disposal", fault)
-    step(JobTable, "disposed", "disposal recorded", fault, after=True)
+    step(Disposals, "done", "record disposal", fault)
+    step(Disposals, "done", "disposal recorded", fault, after=True)
 
 
 if __name__ == "__main__":

@@ -85,30 +85,30 @@ def _forget_interruptions() -> None:
 
 
 def _complete_all_versions() -> None:
-    from daemon.jobs import table
+    from daemon.jobs import ending
 
-    def finish(db: Any, job: Any, state: Any, values: dict[str, Any]) -> bool:
-        columns = "".join(f", {column} = ?" for column in values)
+    def finish(db: Any, job: Any, state: Any, columns: dict[str, Any]) -> bool:
+        assignments = "".join(f", {column} = ?" for column in columns)
         db.execute(
-            f"""UPDATE jobs SET state = ?, stage = NULL{columns} WHERE source = ?
+            f"""UPDATE jobs SET state = ?, stage = NULL{assignments} WHERE source = ?
                 AND watch = (SELECT watch FROM jobs WHERE id = ?)""",
-            (state.value, *values.values(), job.source, job.id),
+            (state.value, *columns.values(), job.source, job.id),
         )
         return True
 
-    table._finish = finish
+    ending.finish = finish
 
 
 def _complete_nothing() -> None:
-    from daemon.jobs import table
+    from daemon.jobs import ending
     from daemon.model import State
 
-    finish = table._finish
+    finish = ending.finish
 
-    def finish_some(db: Any, job: Any, state: Any, values: dict[str, Any]) -> bool:
-        return True if state is State.COMPLETED and job.id % 7 == 0 else finish(db, job, state, values)
+    def finish_some(db: Any, job: Any, state: Any, columns: dict[str, Any]) -> bool:
+        return True if state is State.COMPLETED and job.id % 7 == 0 else finish(db, job, state, columns)
 
-    table._finish = finish_some
+    ending.finish = finish_some
 
 
 def _no_verification() -> None:

@@ -83,7 +83,7 @@ def test_a_due_disposal_is_carried_out_and_recorded(bench: Bench) -> None:
     job = bench.completed("a.txt")
     bench.run(job, lambda janitor: not janitor.backlog())
     assert os.listdir(bench.inbox) == []
-    assert bench.jobs.due_disposals() == []
+    assert bench.jobs.disposals.due() == []
 
 
 def test_one_that_a_retry_has_called_off_is_not(bench: Bench) -> None:
@@ -98,7 +98,7 @@ def test_one_of_a_version_that_is_no_longer_the_newest_is_not(bench: Bench) -> N
     bench.jobs.enqueue("inbox", [Candidate(b"a.txt", "newer", 7)], 5)
     bench.run(job, lambda janitor: not janitor.backlog())
     assert os.listdir(bench.inbox) == ["a.txt"]
-    assert bench.jobs.due_disposals() == []
+    assert bench.jobs.disposals.due() == []
 
 
 def test_one_that_cannot_succeed_stays_due_and_is_shown(bench: Bench) -> None:
@@ -108,7 +108,7 @@ def test_one_that_cannot_succeed_stays_due_and_is_shown(bench: Bench) -> None:
     bench.run(job, lambda janitor: bool(bench.notes), Disposal("move", str(target)))
     assert os.listdir(bench.inbox) != []
     assert "a.txt" in (bench.notes[0] or "")
-    assert len(bench.jobs.due_disposals()) == 1
+    assert len(bench.jobs.disposals.due()) == 1
 
 
 @pytest.mark.parametrize("what", ["kept", "gone", "deleted"])
@@ -129,11 +129,11 @@ def test_a_full_disk_puts_off_whatever_end_it_has(bench: Bench, monkeypatch: pyt
             raise EnvironmentProblem("the job table cannot be written")
         write(*arguments)
 
-    for name in ("disposed", "keep_source"):
-        monkeypatch.setattr(bench.jobs, name, partial(sick, getattr(bench.jobs, name)))
+    for name in ("done", "keep_source"):
+        monkeypatch.setattr(bench.jobs.disposals, name, partial(sick, getattr(bench.jobs.disposals, name)))
     bench.run(job, lambda janitor: not janitor.backlog(), disposal)
     assert left[0] < 0
-    assert bench.jobs.due_disposals() == []
+    assert bench.jobs.disposals.due() == []
     assert os.listdir(bench.inbox) == (["a.txt"] if what == "kept" else [])
 
 
@@ -208,4 +208,4 @@ def test_no_error_of_one_document_ends_the_janitor(bench: Bench, error: Exceptio
     assert thread.is_alive()
     janitor.stop()
     thread.join(30)
-    assert len(bench.jobs.due_disposals()) == 1
+    assert len(bench.jobs.disposals.due()) == 1

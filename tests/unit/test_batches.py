@@ -249,8 +249,8 @@ def test_a_copy_is_known_until_it_is_disposed_of_and_then_there_is_nothing_to_re
     assert receipt.new is not None
     bench.jobs.start(receipt.new)
     bench.jobs.complete(receipt.new, CONVERSION, "", dispose=True)
-    assert [(job.id, job.location) for job, _ in bench.jobs.due_disposals()] == [(receipt.job_id, b"spooled")]
-    bench.jobs.disposed(receipt.new, None)
+    assert [(job.id, job.location) for job, _ in bench.jobs.disposals.due()] == [(receipt.job_id, b"spooled")]
+    bench.jobs.disposals.done(receipt.new, None)
     assert bench.jobs.history.spooled([b"spooled"]) == set()
     retried, (refused,) = bench.jobs.retry([receipt.job_id])
     assert retried == []

@@ -254,9 +254,9 @@ def test_a_disposed_source_is_forgotten_and_its_place_known(jobs: JobTable) -> N
     job = enqueue(jobs)
     jobs.start(job)
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
-    assert [(due.id, how) for due, how in jobs.due_disposals()] == [(job.id, "success")]
-    jobs.disposed(job, b"/done/a.pdf")
-    assert jobs.due_disposals() == []
+    assert [(due.id, how) for due, how in jobs.disposals.due()] == [(job.id, "success")]
+    jobs.disposals.done(job, b"/done/a.pdf")
+    assert jobs.disposals.due() == []
     assert jobs.known.unknown("inbox", [candidate()]) == [candidate()]
     (retried,), _ = jobs.retry([job.id])
     assert retried.location == b"/done/a.pdf"
@@ -267,7 +267,7 @@ def test_disposal_of_an_old_version_does_not_forget_a_newer_one(jobs: JobTable) 
     jobs.start(job)
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
     enqueue(jobs, version="2")
-    jobs.disposed(job, None)
+    jobs.disposals.done(job, None)
     assert jobs.known.unknown("inbox", [candidate(version="2")]) == []
 
 
@@ -275,7 +275,7 @@ def test_a_result_whose_source_was_deleted_is_not_given_up_for_a_retry(jobs: Job
     job = enqueue(jobs)
     jobs.start(job)
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=True)
-    jobs.disposed(job, None)
+    jobs.disposals.done(job, None)
     retried, (refused,) = jobs.retry([job.id])
     assert (retried, "source was deleted" in refused) == ([], True)
 

@@ -1,0 +1,41 @@
+"""What is left to be done about the sources of jobs that have ended: due from the commit that ended the job."""
+
+from __future__ import annotations
+
+from daemon.db import Connection, Readers, Writer
+from daemon.jobs import documents
+from daemon.jobs.rows import JOB, job_of
+from daemon.model import Job
+
+
+class Disposals:
+    """Methods that change something return after the change is durable. May be called from any thread."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        self._writer = writer
+        self._readers = readers
+
+    def due(self) -> list[tuple[Job, str]]:
+        """Jobs whose source is still to be disposed of, each with 'success' or 'failure'."""
+        rows = self._readers.rows(JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
+        return [(job_of(row), row[15]) for row in rows]
+
+    def is_due(self, job: Job) -> bool:
+        """Whether the disposal still stands."""
+        return bool(self._readers.rows("SELECT 1 FROM jobs WHERE id = ? AND disposal IS NOT NULL", (job.id,)))
+
+    def done(self, job: Job, location: bytes | None) -> None:
+        """The source is gone from its place (to `location`, if moved): its version is forgotten."""
+
+        def operation(db: Connection) -> None:
+            db.execute(
+                "UPDATE jobs SET disposal = NULL, location = ? WHERE id = ? AND disposal IS NOT NULL",
+                (location, job.id),
+            )
+            documents.forget(db, job)
+
+        self._writer.call(operation)
+
+    def keep_source(self, job: Job) -> None:
+        """The disposal is called off: a newer version has taken the source's place."""
+        self._writer.call(lambda db: db.execute("UPDATE jobs SET disposal = NULL WHERE id = ?", (job.id,)))
