@@ -130,7 +130,7 @@ class Operations:
         ids = list(dict.fromkeys(_ids(request)))
         with self._running.withheld(ids):
             interrupted = {job_id for job_id in ids if self._running.interrupt(job_id)}
-            ended = self._jobs.cancel(job_id for job_id in ids if job_id not in interrupted)
+            ended = self._jobs.cancel([job_id for job_id in ids if job_id not in interrupted])
             self._running.cancelled(ended)
         done = {job.id for job in ended}
         ending = self._running.still_running(interrupted, CANCEL_SECONDS)

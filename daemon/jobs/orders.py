@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from daemon import batches
 from daemon.db import Connection
@@ -11,7 +11,7 @@ from daemon.jobs.rows import JOB, first, job_of, one
 from daemon.model import Job, State
 
 
-def retry(db: Connection, ids: Iterable[int]) -> tuple[list[Job], list[str]]:
+def retry(db: Connection, ids: Collection[int]) -> tuple[list[Job], list[str]]:
     """Make finished jobs pending again; returns them, and a sentence for each that cannot be retried."""
     retried: list[Job] = []
     refused: list[str] = []
@@ -24,7 +24,7 @@ def retry(db: Connection, ids: Iterable[int]) -> tuple[list[Job], list[str]]:
     return retried, refused
 
 
-def cancel(db: Connection, ids: Iterable[int], now: float) -> list[Job]:
+def cancel(db: Connection, ids: Collection[int], now: float) -> list[Job]:
     """End those of the jobs that are pending; returns them."""
     cancelled = []
     for job_id in ids:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from daemon import events
 from daemon.db import Connection, Readers, Writer
@@ -243,11 +243,11 @@ class JobTable:
 
     # -- what operators ask for --------------------------------------------------------------------------------
 
-    def retry(self, ids: Iterable[int]) -> tuple[list[Job], list[str]]:
+    def retry(self, ids: Collection[int]) -> tuple[list[Job], list[str]]:
         """Make finished jobs pending again; returns them, and a sentence for each that cannot be retried."""
         return self._writer.call(lambda db: orders.retry(db, ids))
 
-    def cancel(self, ids: Iterable[int]) -> list[Job]:
+    def cancel(self, ids: Collection[int]) -> list[Job]:
         """End those of the jobs that are pending; returns them. What a worker has is the worker's."""
         now = self._clock()
         ended = self._writer.call(lambda db: orders.cancel(db, ids, now))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from daemon.model import Candidate, Job, State
 from daemon.operations import Down, Operations
 from daemon.pipeline import Pipeline, Policy, Route
 from daemon.switches import Switches
+from tests.harness import until
 
 
 @pytest.fixture
@@ -137,6 +139,32 @@ def test_only_what_has_ended_so_is_said_to_be_cancelled(tmp_path: Path) -> None:
     assert "does not exist" in unknown
 
 
+def test_an_operation_of_somebody_else_that_fails_cancels_no_cancellation(tmp_path: Path) -> None:
+    database = str(tmp_path / "convertd.db")
+    writer = Writer(database)
+    go_on = threading.Event()
+    writer.start()
+    try:
+        table = JobTable(writer, Readers(database))
+        table.register("inbox", "in", "out")
+        (job,), _ = table.enqueue("inbox", [Candidate(b"a", "1", 1)], 5)
+        switches = Switches(writer, Readers(database))
+        operations = Operations(database, table, switches, dict, Down(), lambda locations: None)
+        answers: list[dict[str, Any]] = []
+        writer.post(lambda db: go_on.wait(60))
+        until(lambda: not writer._queue.qsize(), "the writer is busy")
+        thread = threading.Thread(target=lambda: answers.append(operations.cancel({"ids": [job.id]})))
+        thread.start()
+        until(lambda: writer._queue.qsize() == 1, "the cancellation is queued")
+        writer.post(lambda db: db.execute("no SQL"))  # in the same transaction, which is rolled back for it
+        go_on.set()
+        thread.join(60)
+        assert answers == [{"cancelled": 1, "refused": []}]
+    finally:
+        go_on.set()
+        writer.close()
+
+
 def test_who_waits_for_a_running_job_hears_when_it_is_done() -> None:
     dispatcher = Dispatcher(["inbox"], lambda watch, limit: [], time.time, time.monotonic)
     job = Job(7, "inbox", b"a.txt", "1", 1, 5, 0, 0, 0.0)
@@ -165,7 +193,7 @@ def test_nobody_takes_up_what_is_just_being_cancelled(
         taken = []
         cancel = table.cancel
 
-        def watched(ids: Iterable[int]) -> list[Job]:
+        def watched(ids: Collection[int]) -> list[Job]:
             taken.append(dispatcher.take())
             return cancel(ids)
 
