@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -57,6 +57,15 @@ class Bucket:
             ) from error
         except TransientError:
             return  # not allowed to ask; what asks next finds out
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """In a bucket that is gone every object looks gone: within this that is not the object's end."""
+        try:
+            yield
+        except SourceVanished:
+            self.require()
+            raise
 
     def head(self, key: str) -> Head:
         """Etag and size of an object."""

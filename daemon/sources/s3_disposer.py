@@ -19,7 +19,7 @@ from daemon.model import Disposal, Job
 from daemon.naming import output_name
 from daemon.s3.objects import Bucket, Head
 from daemon.sources.mover import numbered
-from daemon.sources.s3_version import may_hold_the_same, object_version
+from daemon.sources.s3_version import is_version, may_hold_the_same, object_version
 
 QUIET_SECONDS = 5.0
 NUMBER_BYTES = 8  # for the ~N of a name that is taken
@@ -56,7 +56,8 @@ class S3Disposer:
         except SourceVanished:
             bucket.require()
             return self._already_gone(job, disposal)
-        self._require_version(job, head)
+        if not is_version(job, head.etag, head.size_bytes):
+            raise SourceChanged("a newer version has taken the document's place")
         quiet = self._age_seconds(head.reply)
         if quiet < QUIET_SECONDS:
             raise NotYet("the document has just changed", QUIET_SECONDS - max(0.0, quiet))
@@ -67,12 +68,6 @@ class S3Disposer:
         self._delete(bucket, key, head)
         self._fault("deleted")
         return location
-
-    def _require_version(self, job: Job, head: Head) -> None:
-        version = object_version(head.etag, head.size_bytes)
-        if version == job.version or (job.location is not None and head.size_bytes == job.size_bytes):
-            return
-        raise SourceChanged("a newer version has taken the document's place")
 
     def _delete(self, bucket: Bucket, key: str, head: Head) -> None:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from daemon.model import Job
+
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
@@ -22,3 +24,11 @@ def may_hold_the_same(version_a: str, version_b: str) -> bool:
     size_a, _, etag_a = version_a.partition("-")
     size_b, _, etag_b = version_b.partition("-")
     return size_a == size_b and not (_DIGEST.fullmatch(etag_a) and _DIGEST.fullmatch(etag_b))
+
+
+def is_version(job: Job, etag: str, size_bytes: int) -> bool:
+    """Whether this is still the version of the job. Moving may have changed the etag, so that of a moved object says
+    nothing."""
+    if object_version(etag, size_bytes) == job.version:
+        return True
+    return job.location is not None and size_bytes == job.size_bytes

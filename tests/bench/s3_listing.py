@@ -92,7 +92,7 @@ def _rows(url: str, ledger: Ledger, rounds: int) -> Iterator[Row]:
     assert len(ledger.queued) == KEYS, f"{len(ledger.queued)} of {KEYS} keys were queued"
     ledger.queued.clear()
     yield Row("listing: 200,000 new keys, all queued: keys/s", _seconds([first]), "", _speeds([first]), digits=0)
-    with_parser = mock.patch("daemon.sources.s3.read_fast", lambda client: None)
+    with_parser = mock.patch("daemon.sources.s3_contents.read_fast", lambda client: None)
     took, theirs = [], []
     for _ in range(rounds):
         took.append(_poll(fast, ledger))

@@ -43,14 +43,14 @@ def _hurry() -> None:
     """Sick surroundings are looked at again soon, and sources disposed of soon: a round is not to wait for that."""
     from daemon import app, disposal
     from daemon.s3 import clients, download
-    from daemon.sources import disposer, s3, s3_disposer
+    from daemon.sources import disposer, s3_disposer, s3_polling
 
     changes: dict[Any, dict[str, Any]] = {
         app: {"REMOTE_PAUSE_SECONDS": 2.0},
         disposal: {"AGAIN_SECONDS": (0.3, 0.6, 1.0, 2.0)},
         disposer: {"QUIET_SECONDS": 1.5},
         s3_disposer: {"QUIET_SECONDS": 1.5},
-        s3: {"RETRY_SECONDS": (0.2, 0.5, 1.0, 2.0, 2.0)},
+        s3_polling: {"RETRY_SECONDS": (0.2, 0.5, 1.0, 2.0, 2.0)},
         download: {"BACKOFF_SECONDS": 0.05},
         clients: {"TRIES": 2},
     }

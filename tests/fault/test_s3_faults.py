@@ -26,7 +26,7 @@ from daemon.s3.listing import pages
 from daemon.sinks.base import UNKNOWN, Origin
 from daemon.sinks.base import Surroundings as SinkSurroundings
 from daemon.sinks.s3 import S3Sink
-from daemon.sources import s3 as s3_source
+from daemon.sources import s3_contents, s3_polling
 from daemon.sources.base import Surroundings
 from daemon.sources.s3 import S3Source
 from daemon.sources.s3_version import object_version
@@ -53,7 +53,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TRIES", 3)
     monkeypatch.setattr(download, "SLOWEST_SECONDS", 0.3)
     monkeypatch.setattr(clients, "TRIES", 2)
-    monkeypatch.setattr(s3_source, "RETRY_SECONDS", (0.02,) * 5)
+    monkeypatch.setattr(s3_polling, "RETRY_SECONDS", (0.02,) * 5)
 
 
 @dataclass
@@ -295,7 +295,7 @@ SECOND_PAGE = r"continuation-token=.*03\.txt|continuation-token=.*02\.txt"
 @pytest.fixture
 def listed(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
     """A line to a bucket of ten documents, whose listing has several pages."""
-    monkeypatch.setattr(s3_source, "pages", partial(pages, most=3))
+    monkeypatch.setattr(s3_contents, "pages", partial(pages, most=3))
     for name in NAMES:
         line.put(f"in/{name}", b"words")
     return line
