@@ -57,7 +57,7 @@ def take(dispatcher: Dispatcher) -> Job:
 
 def nothing_to_take(dispatcher: Dispatcher) -> bool:
     with dispatcher._changed:
-        return dispatcher._next() is None
+        return dispatcher._lanes.next() is None
 
 
 def test_priority_goes_before_age_across_watches() -> None:
@@ -410,7 +410,7 @@ def test_room_is_right_whatever_becomes_of_the_jobs(seed: int) -> None:
 
     def run() -> None:
         with dispatcher._changed:
-            taken = dispatcher._next()
+            taken = dispatcher._lanes.next()
         if taken is not None:
             running[taken.id] = taken
 
