@@ -15,13 +15,12 @@ import os
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.corpus import copies
-from tests.bench.draining import outcomes
+from tests.bench.draining import outcomes, seconds_to_last_result
 from tests.bench.measure import corpus_documents, cpu_seconds
 from tests.bench.rows import Row
 from tests.bench.suite import Bench, Setting
@@ -81,15 +80,16 @@ def drain(folder: Path, documents: int, receiver: Receiver | None, corpus: Path 
             for number in range(documents):
                 (staged / f"{number:05}.html").write_text(f"<h1>{number}</h1><p>some words")
         assert daemon.process is not None
-        used, started = cpu_seconds(daemon.process.pid), time.perf_counter()
+        os.sync()
+        used = cpu_seconds(daemon.process.pid)
         os.rename(staged, daemon.inbox / "batch")
         pause = threading.Event()
         while (ended := outcomes(daemon)) < documents:
             if troubles:
                 troubles.go_on(ended / documents)
             pause.wait(0.05)
-        seconds = time.perf_counter() - started
         used = cpu_seconds(daemon.process.pid) - used
+        seconds = seconds_to_last_result(daemon)
         if troubles:
             troubles.go_on(1.0)
         if receiver and receiver.status != HANG:

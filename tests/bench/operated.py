@@ -31,7 +31,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.corpus import copies, originals
-from tests.bench.draining import outcomes
+from tests.bench.draining import outcomes, seconds_to_last_result
 from tests.bench.measure import percentile
 from tests.bench.rows import Row, milliseconds, ratios
 from tests.bench.suite import Bench, Setting
@@ -141,13 +141,14 @@ def drain(folder: Path, documents: list[Path], shells: int, seconds: float) -> D
         for path in documents:
             os.link(path, staged / path.name)
         loops = Shells(daemon.where, folder)
-        before, started = children_cpu_seconds(), time.perf_counter()
+        os.sync()
+        before = children_cpu_seconds()
         os.rename(staged, daemon.inbox / "batch")
         pause = threading.Event()
         with operators(loops, shells, seconds):
             while outcomes(daemon) < len(documents):
                 pause.wait(0.1)
-            taken = time.perf_counter() - started
+            taken = seconds_to_last_result(daemon)
         shells_cpus = (children_cpu_seconds() - before) / taken
         commits = commit_p99_seconds(port)
         check_nothing_is_lost(daemon, documents, loops)

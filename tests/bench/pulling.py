@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -54,6 +55,7 @@ def bare(ocr: str) -> str:
     return _BARE.replace("{ocr}", ocr)
 
 
+GIVE_UP_SECONDS = 1800.0
 SINGLE_THREADED = {"RAYON_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1", "TOKIO_WORKER_THREADS": "1"}
 
 
@@ -85,16 +87,27 @@ def pulled(program: str, documents: Sequence[Path], outbox: Path, processes: int
             answers.append(worker.stdout.readline())
 
     feeders = [threading.Thread(target=feed, args=(worker,)) for worker in workers]
+    os.sync()  # nothing that others have left to be written is written meanwhile
+    deadline = threading.Timer(GIVE_UP_SECONDS, _kill, (workers,))
+    deadline.start()
     started = time.perf_counter()
     for feeder in feeders:
         feeder.start()
     for feeder in feeders:
         feeder.join()
     seconds = time.perf_counter() - started
+    deadline.cancel()
     for worker in workers:
         worker.wait(60)
-    assert len(answers) == len(documents) and set(answers) <= {"done\n", "failed\n"}, "a process has died"
+    assert len(answers) == len(documents) and set(answers) <= {"done\n", "failed\n"}, (
+        f"a process has died, or {GIVE_UP_SECONDS:.0f} s are over"
+    )
     return Pulled(seconds, answers.count("done\n"))
+
+
+def _kill(workers: Sequence[subprocess.Popen[str]]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _started(program: str) -> subprocess.Popen[str]:

@@ -11,10 +11,11 @@ import pytest
 
 from tests.bench import readme
 from tests.bench.__main__ import main
+from tests.bench.draining import seconds_to_last_result
 from tests.bench.registry import BENCHES
 from tests.bench.rows import AT_LEAST, AT_MOST, EXACTLY, Row
 from tests.bench.suite import Bench, Setting
-from tests.harness import ROOT
+from tests.harness import ROOT, Daemon, until
 
 
 def bench(name: str, *rows: Row, error: str = "") -> Bench:
@@ -149,3 +150,23 @@ def test_a_quick_run_is_not_written(tmp_path: Path, document: Path) -> None:
     main(["--quick", "--json", str(kept)], benches)
     assert readme.main([str(kept), "--into", str(document)], benches) == 2
     assert document.read_text() == before
+
+
+def test_a_drain_lasts_until_its_last_result_and_no_look_at_it_counts(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    (tmp_path / "staged").mkdir()
+    (tmp_path / "staged").rename(daemon.inbox / "batch")
+    results = daemon.outbox / "batch"
+    results.mkdir(parents=True)
+    for name in ("a.pdf.md", ".b.tmp"):
+        (results / name).write_text("text")
+    (results / ".b.tmp").rename(results / "b.pdf.error.json")
+    last = (results / "b.pdf.error.json").stat().st_ctime_ns
+
+    def written_later() -> bool:
+        sidecar = results / "b.pdf.json"
+        sidecar.write_text("{}")
+        return sidecar.stat().st_ctime_ns > last
+
+    until(written_later, "the clock of the file system goes on")
+    assert seconds_to_last_result(daemon) == (last - (daemon.inbox / "batch").stat().st_ctime_ns) / 1e9
