@@ -35,8 +35,12 @@ class Row:
 
     @property
     def reached(self) -> bool:
-        """True where nothing was to be reached."""
-        return self.target is None or _HOLDS[self.sense](self.median, self.target)
+        """True where nothing was to be reached. What is to be exact, as a count of what must never happen, is to be so
+        in every round; of all else the median counts."""
+        if self.target is None:
+            return True
+        judged = self.values if self.sense == EXACTLY else [self.median]
+        return all(_HOLDS[self.sense](value, self.target) for value in judged)
 
     def cells(self) -> tuple[str, ...]:
         """As it is printed."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.bench.link import serving
-from tests.bench.rows import AT_MOST, Row, megabytes, milliseconds, ratios
+from tests.bench.rows import AT_MOST, EXACTLY, Row, megabytes, milliseconds, ratios
 from tests.bench.s3_fetch import (
     BY_BOTO,
     DOWNLOAD_FILE,
@@ -83,7 +83,7 @@ def medium(setting: Setting) -> Iterator[Row]:
             megabytes(written[IN_MEMORY]),
             megabytes(written[BY_BOTO]),
             [float(count) for count in written[IN_MEMORY]],
-            AT_MOST,
+            EXACTLY,
             target=0,
             digits=0,
         )
@@ -118,7 +118,7 @@ def _link_rows(size: _Size, took: dict[str, list[float]]) -> Iterator[Row]:
             ours,
             milliseconds(downloaded),
             ratios(downloaded, took[way]),
-            target=1.5 if size is _SIZES[0] else None,
+            target=1.5,
         )
 
 
