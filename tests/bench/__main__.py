@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, benches: Sequence[Bench] = BENC
         return 0
     os.environ.update(CREDENTIALS)
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    setting = Setting(rounds, options.folder or tempfile.gettempdir(), options.quick, options.corpus)
+    setting = Setting(rounds, str(options.folder or tempfile.gettempdir()), options.quick, options.corpus)
     chosen = [bench for bench in benches if not options.only or bench.name in options.only]
     here = machine(setting.folder)
     print(", ".join(f"{key} {value}" for key, value in here.items()) + f", {rounds} rounds")
@@ -67,11 +67,13 @@ def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.
     )
     parser.add_argument("--quick", action="store_true", help="little work, few rounds")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="may be given more than once")
-    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}")
+    parser.add_argument("--rounds", type=_count, help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}")
     parser.add_argument("--corpus", type=_folder, default=os.environ.get("CONVERTD_BENCH_CORPUS") or None)
-    parser.add_argument("--folder", help="where state, spools and documents lie; default: where temporary files do")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--chart", type=Path, help="an SVG")
+    parser.add_argument(
+        "--folder", type=_folder, help="where state, spools and documents lie; default: where temporary files do"
+    )
+    parser.add_argument("--json", type=_file)
+    parser.add_argument("--chart", type=_file, help="an SVG")
     parser.add_argument("--list", action="store_true", help="tell what there is, and end")
     return parser.parse_args(arguments)
 
@@ -79,7 +81,20 @@ def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.
 def _folder(path: str) -> Path:
     if not os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{path} is not a folder")
+    return Path(path).absolute()  # some of what is started has a working folder of its own
+
+
+def _file(path: str) -> Path:
+    """Told before the run, which may take hours."""
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise argparse.ArgumentTypeError(f"there is no folder for {path}")
     return Path(path)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from tests.bench.rows import AT_MOST
 
-_LEFT, _WIDTH, _RIGHT, _LINE, _TOP = 560, 420, 150, 22, 70
+_LEFT, _WIDTH, _RIGHT, _LINE, _TOP = 560, 420, 220, 22, 70
 _WORST, _BEST = 1 / 4, 16.0
 _GOOD, _BAD = "#2e7d32", "#c62828"
 
@@ -53,7 +53,7 @@ def _how_good(row: Mapping[str, Any]) -> float:
     value, target = float(row["median"]), float(row["target"])
     if row["sense"] == AT_MOST:
         value, target = target, value
-    if target == 0 or value == 0:
+    if target <= 0 or value <= 0:  # growth may be below nothing
         return _BEST if row["reached"] else _WORST
     return value / target
 

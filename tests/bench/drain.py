@@ -104,6 +104,7 @@ DRAIN = Bench(
     to_reach="≥ 0.9 of the bare engines; ≥ 10 times markitdown",
     feels="All that convertd guards against costs hardly any of the speed of its engines.",
     run=drain,
+    needs=("markitdown",),
 )
 SCANNED = Bench(
     name="drain-ocr",

@@ -58,7 +58,8 @@ class Drained:
     def memory_between(self, first: int, last: int, what: Callable[[Memory], int]) -> float:
         """The median while documents `first` to `last` came to their end."""
         values = [what(memory) for memory in self.memory if first <= memory.documents <= last]
-        return statistics.median(values) if values else float("nan")
+        assert values, f"nobody looked between documents {first} and {last}"
+        return statistics.median(values)
 
 
 def drained(documents: Sequence[Path], folder: Path, workers: int = 0, ocr: str = OFF) -> Drained:

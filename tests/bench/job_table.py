@@ -71,4 +71,5 @@ BENCH = Bench(
     to_reach="≥ 5 times as many a second as the first, ≥ 6 times each of the others; 0 BUSY with a status loop beside",
     feels="Book-keeping never holds up conversion, and a status is answered at any time.",
     run=job_table,
+    needs=("huey", "persistqueue", "litequeue"),
 )

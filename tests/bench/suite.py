@@ -5,6 +5,7 @@ A benchmark is one file that ends in `BENCH = Bench(…)`, and one line in `test
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 import traceback
@@ -34,10 +35,15 @@ class Setting:
         return quick if self.quick else full
 
 
+class Unmeasured(Exception):
+    """A benchmark cannot be run here, in words for whoever runs it."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """One benchmark: `work` is what is done, `against` what it is compared with, `to_reach` the target in words,
-    `feels` what whoever uses convertd has of it. `run` yields its rows; each carries its own target."""
+    `feels` what whoever uses convertd has of it. `run` yields its rows; each carries its own target. `needs` are the
+    modules that the extra `bench` installs for it."""
 
     name: str
     work: str
@@ -45,6 +51,19 @@ class Bench:
     to_reach: str
     feels: str
     run: Callable[[Setting], Iterator[Row]]
+    needs: tuple[str, ...] = ()
+
+    def rows(self, setting: Setting) -> Iterator[Row]:
+        """Measure; raises Unmeasured, before it begins, where a peer is missing, and where there was nothing."""
+        missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        if missing:
+            raise Unmeasured(f"{', '.join(missing)} is not installed: pip install -e '.[bench]'")
+        count = 0
+        for row in self.run(setting):
+            count += 1
+            yield row
+        if not count:
+            raise Unmeasured("no row was measured")
 
 
 @dataclass
@@ -81,16 +100,21 @@ def run(
     tell: Callable[[Row], None],
 ) -> Results:
     """Run benchmarks one after the other, each in a fresh folder below that of `setting`. One that breaks is reported
-    at the end; the others run all the same."""
+    at the end; the others run all the same. At Ctrl-C what was measured till then is kept."""
     results = Results()
     for bench in benches:
         begins(bench)
         rows = results.rows.setdefault(bench.name, [])
         try:
             with tempfile.TemporaryDirectory(dir=setting.folder, ignore_cleanup_errors=True) as folder:
-                for row in bench.run(Setting(setting.rounds, folder, setting.quick, setting.corpus)):
+                for row in bench.rows(Setting(setting.rounds, folder, setting.quick, setting.corpus)):
                     rows.append(row)
                     tell(row)
+        except Unmeasured as error:
+            results.broken[bench.name] = str(error)
+        except KeyboardInterrupt:
+            results.broken[bench.name] = "interrupted, and the rest not run"
+            break
         except Exception as error:
             traceback.print_exc()
             results.broken[bench.name] = f"{type(error).__name__}: {error}".splitlines()[0]

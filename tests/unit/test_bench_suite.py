@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import readme
+from tests.bench import chart, readme
 from tests.bench.__main__ import main
 from tests.bench.draining import seconds_to_last_result
 from tests.bench.registry import BENCHES
@@ -52,6 +54,78 @@ def test_a_row_that_falls_short_is_named_and_exit_code_1(short: Row, capsys: pyt
 def test_the_median_of_the_rounds_is_judged() -> None:
     assert main([], [bench("one", Row("some row", "", "", [0.1, 2.0, 9.0], AT_LEAST, 2.0))]) == 0
     assert main([], [bench("one", Row("some row", "", "", [0.1, 1.9, 9.0], AT_LEAST, 2.0))]) == 1
+
+
+def test_what_must_be_exact_must_be_so_in_every_round() -> None:
+    assert main([], [bench("one", Row("BUSY", "", "", [0.0, 0.0, 0.0], EXACTLY, 0.0))]) == 0
+    assert main([], [bench("one", Row("BUSY", "", "", [0.0, 1.0, 0.0], EXACTLY, 0.0))]) == 1
+
+
+def test_a_missing_peer_is_told_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    one = replace(bench("one", row(9.0)), needs=("json", "no_such_queue"))
+    assert main([], [one, bench("two", row(9.0, name="the other"))]) == 1
+    out = capsys.readouterr().out
+    assert "broken: one: no_such_queue is not installed: pip install -e '.[bench]'" in out
+    assert "the other" in out
+
+
+def test_one_that_measures_nothing_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], [bench("one"), bench("two", row(9.0))]) == 1
+    assert "broken: one: no row was measured" in capsys.readouterr().out
+
+
+def test_what_was_measured_before_ctrl_c_is_kept(tmp_path: Path) -> None:
+    def interrupted(setting: Setting) -> Iterator[Row]:
+        yield row(9.0, name="second")
+        raise KeyboardInterrupt
+
+    kept = tmp_path / "run.json"
+    benches = [bench("one", row(9.0)), replace(bench("two"), run=interrupted), bench("three", row(9.0))]
+    assert main(["--json", str(kept)], benches) == 1
+    run = json.loads(kept.read_text())
+    assert [one["row"] for one in run["rows"]] == ["some row", "second"]
+    assert run["broken"] == {"two": "interrupted, and the rest not run"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--rounds", "0"),
+        ("--rounds", "-1"),
+        ("--folder", "no-such-folder"),
+        ("--corpus", "no-such-folder"),
+        ("--json", "no-such-folder/run.json"),
+        ("--chart", "no-such-folder/run.svg"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_runs(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(wrong, [bench("one", row(9.0))])
+    assert end.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_a_folder_is_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+
+    def run(setting: Setting) -> Iterator[Row]:
+        found.append(setting.folder)
+        yield row(9.0)
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["--folder", "."], [replace(bench("one"), run=run)]) == 0
+    assert Path(found[0]).parent == tmp_path
+
+
+def test_growth_below_nothing_is_no_bad_bar() -> None:
+    bars = [
+        chart.drawn({"rows": [one.as_json()], "quick": False, "machine": {"cpu": "any"}})
+        for one in (row(-0.5, AT_MOST), row(2.0, AT_MOST))
+    ]
+    width = [float(found[1]) for bar in bars if (found := re.search(r'<rect x="[0-9]+" y="70" width="([0-9]+)"', bar))]
+    start = [float(found[1]) for bar in bars if (found := re.search(r'<rect x="([0-9]+)" y="70"', bar))]
+    assert start[0] == start[1], "to the right of the target"
+    assert width[0] > width[1]
 
 
 def test_one_that_breaks_is_exit_code_1_and_the_others_run(capsys: pytest.CaptureFixture[str]) -> None:
