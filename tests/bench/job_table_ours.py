@@ -28,6 +28,9 @@ class Ours:
         self.jobs.register(WATCH, "/in", "/out")
         self.dispatcher = Dispatcher((WATCH,), self.jobs.pending, time.time, time.monotonic)
 
+    def connect(self) -> None:
+        """The writer's connection is open, and no other is needed."""
+
     def put(self, count: int, prefix: str = "") -> None:
         """Enqueue so many new documents."""
         for start in range(0, count, BATCH):

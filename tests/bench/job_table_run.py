@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.harness import ROOT, environment
 
 OURS = "ours"
 STATUS_PAUSE_SECONDS = 0.02
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,36 +62,45 @@ def main() -> None:
         _status_loop(folder)
         return
     if name != OURS:
-        print(json.dumps(asdict(_work(PEERS[name](folder), threads, jobs))))
+        print(json.dumps(asdict(worked(PEERS[name](folder), threads, jobs))))
         return
     ours = Ours(folder)
     loop = [sys.executable, "-m", "tests.bench.job_table_run", "status", "0", "0", folder]
     with subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as status:
         assert status.stdout and status.stdout.readline() == "ready\n"
-        result = _work(ours, threads, jobs)
+        result = worked(ours, threads, jobs)
         looked, busy = status.communicate("")[0].split()
     ours.close()
     print(json.dumps(asdict(Took(result.put_seconds, result.work_seconds, result.busy + int(busy), int(looked)))))
 
 
-def _work(queue: Queue, threads: int, jobs: int) -> Took:
+def worked(queue: Queue, threads: int, jobs: int) -> Took:
+    """All threads are connected before the work begins, and whatever a thread meets is raised: one that ends early
+    would leave the others less to do."""
     busy = itertools.count()
     tickets = itertools.count()
-    begun = time.perf_counter()
-    queue.put(jobs)
-    put = time.perf_counter()
+    connected = threading.Barrier(threads + 1)
 
-    def work() -> None:
+    def work() -> int:
+        queue.connect()
+        connected.wait(START_SECONDS)
+        finished = 0
         while next(tickets) < jobs:
             taken = _insist(queue.take, busy)
             _insist(lambda: queue.finish(taken), busy)  # noqa: B023 (called at once)
+            finished += 1
+        return finished
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return Took(put - begun, time.perf_counter() - put, next(busy))
+    begun = time.perf_counter()
+    queue.put(jobs)
+    put_seconds = time.perf_counter() - begun
+    with ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(work) for _ in range(threads)]
+        connected.wait(START_SECONDS)
+        begun = time.perf_counter()
+        finished = sum(worker.result() for worker in workers)
+    assert finished == jobs, f"{finished} of {jobs} jobs are finished"
+    return Took(put_seconds, time.perf_counter() - begun, next(busy))
 
 
 def _insist(call: Callable[[], Any], busy: itertools.count[int]) -> Any:

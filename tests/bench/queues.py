@@ -17,8 +17,10 @@ PAGE = 512
 
 
 class Queue(Protocol):
-    """What is compared. `take` and `finish` may be called from many threads."""
+    """What is compared. `take` and `finish` may be called from many threads, each of which calls `connect` before the
+    clock starts."""
 
+    def connect(self) -> None: ...
     def put(self, count: int) -> None: ...
     def take(self) -> Any: ...
     def finish(self, taken: Any) -> None: ...
@@ -35,6 +37,9 @@ class PerThread:
             "CREATE TABLE jobs (id INTEGER PRIMARY KEY, source TEXT NOT NULL, state TEXT NOT NULL, finished_at REAL)"
         )
         self._connection().execute("CREATE INDEX pending ON jobs (id) WHERE state = 'pending'")
+
+    def connect(self) -> None:
+        self._connection()
 
     def put(self, count: int) -> None:
         connection = self._connection()
@@ -84,6 +89,9 @@ class Huey:
 
         self._task = convert
 
+    def connect(self) -> None:
+        self._huey.storage.queue_size()  # one connection for all threads, opened at the first use
+
     def put(self, count: int) -> None:
         for number in range(count):
             self._huey.enqueue(self._task.s(number))
@@ -96,7 +104,9 @@ class Huey:
 
 
 class PersistQueue:
-    """persist-queue's SQLiteAckQueue for many threads; sqlite3's own default, which is synchronous=FULL."""
+    """persist-queue's SQLiteAckQueue for many threads. It leaves synchronous to SQLite, where FULL is what most builds
+    have, and all have here. Each get says after which job it wants the next: else the library looks through all that
+    are done, the more of them the longer."""
 
     def __init__(self, folder: str) -> None:
         import persistqueue
@@ -104,13 +114,21 @@ class PersistQueue:
         self._queue = persistqueue.SQLiteAckQueue(
             os.path.join(folder, "persist"), multithreading=True, timeout=TIMEOUT_SECONDS
         )
+        self._queue._putter.execute("PRAGMA synchronous = FULL")
+        self._last: int | None = None
+
+    def connect(self) -> None:
+        pass  # its connections are open
 
     def put(self, count: int) -> None:
         for number in range(count):
             self._queue.put(number)
 
     def take(self) -> int:
-        return int(self._queue.get(block=False, raw=True)["pqid"])
+        last = self._last
+        got = self._queue.get(block=False, id=last, next_in_order=last is not None, raw=True)
+        self._last = int(got["pqid"])
+        return self._last
 
     def finish(self, taken: int) -> None:
         self._queue.ack(id=taken)
@@ -123,6 +141,10 @@ class LiteQueue:
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, "lite.db")
         self._local = threading.local()
+        self._queue()
+
+    def connect(self) -> None:
+        self._queue()
 
     def put(self, count: int) -> None:
         queue = self._queue()
