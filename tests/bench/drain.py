@@ -34,7 +34,7 @@ def drain(setting: Setting) -> Iterator[Row]:
         found = corpus.originals(Path(place) / "made", setting.corpus)
         count = setting.sized(DOCUMENTS, QUICK_DOCUMENTS)
         documents = corpus.copies(found, count, _new(place, "documents"))
-        once = corpus.copies(found, len(found), _new(place, "once"))
+        once = corpus.copies(found, min(len(found), count), _new(place, "once"))
         ours, alone, others = [], [], []
         for number in range(setting.rounds):
             with tempfile.TemporaryDirectory(dir=place) as round_folder:
