@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ def _rate(one: Drained, count: int) -> float:
 
 
 def _mib(values: list[float]) -> str:
-    return f"{sorted(values)[len(values) // 2] / 2**20:.0f} MiB"
+    return f"{statistics.median(values) / 2**20:.0f} MiB"
 
 
 BENCH = Bench(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+SAMPLE_SECONDS = 0.002
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -20,6 +24,25 @@ def private_bytes(pid: int) -> int:
         if line.startswith(("RssAnon:", "RssShmem:")):
             kilobytes += int(line.split()[1])
     return kilobytes * 1024
+
+
+@contextlib.contextmanager
+def sampled(look: Callable[[], int], highest: list[int], seconds: float = SAMPLE_SECONDS) -> Iterator[None]:
+    """Keep the highest value of `look` in `highest[0]` while the block runs."""
+    over = threading.Event()
+
+    def watch() -> None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            while not over.wait(seconds):
+                highest[0] = max(highest[0], look())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
 
 
 def cpu_seconds(pid: int) -> float:

@@ -29,6 +29,7 @@ from daemon.settings import S3
 from daemon.sources.base import Surroundings
 from daemon.sources.s3 import S3Source
 from daemon.sources.s3_version import object_version
+from tests.bench.measure import sampled
 from tests.harness import ROOT, environment
 from tests.watching import Everything, job_for
 
@@ -36,7 +37,6 @@ BUCKET, KEY = "bucket", "object-000000.bin"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
 CONNECTIONS = 24
 RAW_BUFFER_BYTES = 1 << 20
-SAMPLE_SECONDS = 0.002
 SPOOLED, IN_MEMORY, BY_BOTO, DOWNLOAD_FILE = "spooled", "in_memory", "by_boto", "download_file"
 RAW_SPOOLED, RAW_IN_MEMORY = "raw_spooled", "raw_in_memory"
 
@@ -164,25 +164,6 @@ def measured(way: str, url: str, folder: str, size_bytes: int) -> Measured:
             answer = json.loads(process.stdout.readline())
         process.stdin.close()
     return Measured(answer["seconds"], max(highest) - before, answer["written_bytes"])
-
-
-@contextlib.contextmanager
-def sampled(look: Callable[[], int], highest: list[int], seconds: float = SAMPLE_SECONDS) -> Iterator[None]:
-    """Keep the highest value of `look` in `highest[0]` while the block runs."""
-    over = threading.Event()
-
-    def watch() -> None:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            while not over.wait(seconds):
-                highest[0] = max(highest[0], look())
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watching.join()
 
 
 def resident_bytes(pid: int, children: Iterable[int] = ()) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench.link import serving
+from tests.bench.measure import sampled
 from tests.bench.rows import AT_MOST, Row
-from tests.bench.s3_fetch import CREDENTIALS, resident_bytes, sampled
+from tests.bench.s3_fetch import CREDENTIALS, resident_bytes
 from tests.bench.suite import Bench, Setting
 from tests.harness import Daemon, children_of, until
 from tests.servers import free_ports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def uploads(setting: Setting) -> Iterator[Row]:
 
 
 def _rate(uploading: Uploading) -> str:
-    return f"{sorted(uploading.rates)[len(uploading.rates) // 2]:.1f}/s"
+    return f"{statistics.median(uploading.rates):.1f}/s"
 
 
 BENCH = Bench(
