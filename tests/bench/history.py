@@ -81,9 +81,9 @@ def history(setting: Setting) -> Iterator[Row]:
     large = Remembering(os.path.join(setting.folder, "large"), many)
     small = Remembering(os.path.join(setting.folder, "small"), FEW)
     try:
-        for _ in range(1 + setting.rounds * MORE_ROUNDS):
-            large.round()
-            small.round()
+        for number in range(1 + setting.rounds * MORE_ROUNDS):
+            for table in (large, small) if number % 2 else (small, large):
+                table.round()
     finally:
         large.close()
         small.close()
