@@ -372,7 +372,7 @@ def _take_up_disposals(
 ) -> None:
     """What an earlier run, or an earlier service of these watches, has left to be disposed of; with `submitted` the
     copies of documents that were handed in, too, whose watches need not be served. Raises EnvironmentProblem."""
-    for job, reason in jobs.due_disposals():
+    for job, reason in jobs.disposals.due():
         if job.submitted:
             if submitted:
                 janitor.add(job, DELETE)

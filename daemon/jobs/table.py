@@ -227,10 +227,6 @@ class JobTable:
             lambda db: db.execute("UPDATE jobs SET state = 'pending', stage = NULL WHERE state = 'processing'")
         )
 
-    def due_disposals(self) -> list[tuple[Job, str]]:
-        """What is left to be done about sources, as `disposals.due` has it."""
-        return self.disposals.due()
-
     def pending(self, watch: str, limit: int) -> list[tuple[Job, float]]:
         """The first pending jobs of a watch in the order of dispatch, each with its not-before time."""
         rows = self._readers.rows(
