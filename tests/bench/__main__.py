@@ -21,9 +21,9 @@ from tests.bench.host import machine
 from tests.bench.registry import BENCHES
 from tests.bench.rows import print_head, print_row
 from tests.bench.s3_fetch import CREDENTIALS
-from tests.bench.suite import Bench, Setting, as_json, run
+from tests.bench.suite import ROUNDS, Bench, Setting, as_json, run
 
-ROUNDS, QUICK_ROUNDS = 5, 2
+QUICK_ROUNDS = 2
 QUICK = "QUICK RUN: little work, few rounds. These figures show that everything works, and nothing else."
 
 

@@ -1,8 +1,11 @@
-"""Writes a run into the documentation: `python -m tests.bench.readme [FILE.json] [--into docs/benchmarks.md]`.
+"""Writes a run into the documentation: `python -m tests.bench.readme [FILE.json] [--into docs/benchmarks.md]
+[--readme README.md]`.
 
 Between the markers `<!-- rows -->` and `<!-- /rows -->` goes the list of what is measured, from the registry; between
 `<!-- figures -->` and `<!-- /figures -->` the tables of the run FILE.json and the machine that it was made on, and
-beside the document its chart. Without FILE only the list is written. A quick run is refused: its figures mean nothing.
+beside the document its chart. In the README the first figure of each benchmark goes between `<!-- performance -->` and
+`<!-- /performance -->`, with how many of all its figures reach their target. Without FILE only the list is written.
+A quick run is refused, and one of fewer than five rounds: their figures mean nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from typing import Any
 from tests.bench import chart
 from tests.bench.registry import BENCHES
 from tests.bench.rows import spread
-from tests.bench.suite import Bench
+from tests.bench.suite import ROUNDS, Bench
 from tests.harness import ROOT
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
-ROWS, FIGURES = "rows", "figures"
+DOCUMENT, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
+ROWS, FIGURES, PERFORMANCE = "rows", "figures", "performance"
 
 
 def main(arguments: Sequence[str] | None = None, benches: Sequence[Bench] = BENCHES) -> int:
@@ -30,18 +33,29 @@ def main(arguments: Sequence[str] | None = None, benches: Sequence[Bench] = BENC
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--into", type=Path, default=DOCUMENT)
+    parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args(arguments)
     text = replaced(options.into.read_text(), ROWS, rows_table(benches))
     if options.file is not None:
         run = json.loads(options.file.read_text())
-        if run["quick"]:
-            print(f"{options.file} is of a quick run, whose figures mean nothing: run without --quick", file=sys.stderr)
+        if refusal := _refusal(run):
+            print(f"{options.file} {refusal}", file=sys.stderr)
             return 2
+        summary = replaced(options.readme.read_text(), PERFORMANCE, "\n".join(performance(run, benches)))
         picture = options.into.with_suffix(".svg")
         picture.write_text(chart.drawn(run))
         text = replaced(text, FIGURES, "\n".join(figures(run, benches, picture.name)))
+        options.readme.write_text(summary)
     options.into.write_text(text)
     return 0
+
+
+def _refusal(run: Mapping[str, Any]) -> str:
+    if run["quick"]:
+        return "is of a quick run, whose figures mean nothing: run without --quick"
+    if run["rounds"] < ROUNDS:
+        return f"is of {run['rounds']} rounds, which is too few: run without --rounds"
+    return ""
 
 
 def replaced(text: str, marker: str, content: str) -> str:
@@ -60,12 +74,7 @@ def rows_table(benches: Sequence[Bench]) -> str:
 
 def figures(run: Mapping[str, Any], benches: Sequence[Bench], picture: str) -> Iterator[str]:
     """The tables of a run, one a benchmark."""
-    on = run["machine"]
-    yield (
-        f"Measured on {run['measured_at']}: {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB of memory, Linux "
-        f"{on['kernel']}, Python {on['python']}, {on['disk']}; load {on['load']} at the start; {run['rounds']} rounds; "
-        f"documents: {run['documents']}."
-    )
+    yield _where(run)
     yield f"\n![each row beside its target]({picture})"
     for bench in benches:
         rows = [row for row in run["rows"] if row["bench"] == bench.name]
@@ -75,14 +84,42 @@ def figures(run: Mapping[str, Any], benches: Sequence[Bench], picture: str) -> I
         yield "| row | ours | baseline | median [lowest-highest] | to reach | reached |"
         yield "|---|---|---|---|---|---|"
         for row in rows:
-            asked = row["target"] is not None
-            target = f"{row['sense']} {row['target']:,.{row['digits']}f}" if asked else ""
-            reached = ("yes" if row["reached"] else "**no**") if asked else ""
-            value = spread(row["values"], row["digits"])
-            yield _line(row["row"], row["ours"], row["baseline"], value, target, reached)
+            reached = "" if row["target"] is None else "yes" if row["reached"] else "**no**"
+            yield _line(row["row"], row["ours"], row["baseline"], *_figure(row), reached)
     missing = [bench.name for bench in benches if all(row["bench"] != bench.name for row in run["rows"])]
     if missing:
         yield f"\nNot in this run: {', '.join(missing)}."
+    for name, error in run["broken"].items():
+        yield f"\n**Broken in this run**: {name}: {error}"
+
+
+def performance(run: Mapping[str, Any], benches: Sequence[Bench]) -> Iterator[str]:
+    """The table of the README: of each benchmark the first figure that has a target."""
+    yield f"{_where(run)}\n"
+    yield "| measured | median [lowest-highest] | to reach | figures that reach their target |"
+    yield "|---|---|---|---|"
+    for bench in benches:
+        rows = [row for row in run["rows"] if row["bench"] == bench.name and row["target"] is not None]
+        if rows:
+            good = sum(row["reached"] for row in rows)
+            of_all = f"{good} of {len(rows)}" if good == len(rows) else f"**{good} of {len(rows)}**"
+            broken = ", broken" if bench.name in run["broken"] else ""
+            yield _line(rows[0]["row"], *_figure(rows[0]), f"{of_all}{broken}")
+
+
+def _where(run: Mapping[str, Any]) -> str:
+    on = run["machine"]
+    return (
+        f"Measured on {run['measured_at']}: {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB of memory, Linux "
+        f"{on['kernel']}, Python {on['python']}, {on['disk']}; load {on['load']} at the start; {run['rounds']} rounds; "
+        f"documents: {run['documents']}."
+    )
+
+
+def _figure(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The median with its spread, and what was to be reached."""
+    target = "" if row["target"] is None else f"{row['sense']} {row['target']:,.{row['digits']}f}"
+    return spread(row["values"], row["digits"]), target
 
 
 def _line(*cells: str) -> str:

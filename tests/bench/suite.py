@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from tests.bench.rows import Row
 
 T = TypeVar("T")
+ROUNDS = 5
+"""Fewer are for trying out, and are not written into the documentation."""
 
 
 @dataclass(frozen=True)

@@ -194,36 +194,63 @@ def test_the_suite_is_found_from_the_readme() -> None:
         assert "docs/benchmarks.md" in text, name
 
 
-@pytest.fixture
-def document(tmp_path: Path) -> Path:
-    path = tmp_path / "benchmarks.md"
-    path.write_text("before\n<!-- rows -->\n<!-- /rows -->\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
-    return path
+class Documentation:
+    """A document and a README with markers, and what writes a run into them."""
+
+    def __init__(self, folder: Path, benches: list[Bench]) -> None:
+        self.document, self.readme, self.run = folder / "benchmarks.md", folder / "README.md", folder / "run.json"
+        self.document.write_text(
+            "before\n<!-- rows -->\n<!-- /rows -->\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n"
+        )
+        self.readme.write_text("before\n<!-- performance -->\nold\n<!-- /performance -->\nafter\n")
+        self.benches = benches
+
+    def write(self) -> int:
+        where = ["--into", str(self.document), "--readme", str(self.readme)]
+        return readme.main([str(self.run), *where], self.benches)
 
 
-def test_a_run_is_written_between_the_markers(tmp_path: Path, document: Path) -> None:
+def test_a_run_is_written_between_the_markers(tmp_path: Path) -> None:
     benches = [bench("one", row(3.0, name="a | b"), row(0.5, name="slow")), bench("two", row(1.0))]
-    kept = tmp_path / "run.json"
-    main(["--json", str(kept), "--only", "one"], benches)
+    written = Documentation(tmp_path, benches)
+    main(["--json", str(written.run), "--only", "one"], benches)
     for _ in range(2):  # written again, it replaces itself
-        assert readme.main([str(kept), "--into", str(document)], benches) == 0
-    text = document.read_text()
+        assert written.write() == 0
+    text = written.document.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert text.count("| a \\| b | 1 ms | 2 ms | 3.00 [3.00-3.00] | ≥ 2.00 | yes |") == 1
     assert text.count("| slow | 1 ms | 2 ms | 0.50 [0.50-0.50] | ≥ 2.00 | **no** |") == 1
     assert "Not in this run: two." in text
-    assert json.loads(kept.read_text())["machine"]["cpu"] in text
-    assert document.with_suffix(".svg").exists()
+    assert json.loads(written.run.read_text())["machine"]["cpu"] in text
+    assert written.document.with_suffix(".svg").exists()
 
 
-def test_a_quick_run_is_not_written(tmp_path: Path, document: Path) -> None:
-    benches, before = [bench("one", row(3.0))], document.read_text()
-    kept = tmp_path / "run.json"
-    main(["--quick", "--json", str(kept)], benches)
-    assert readme.main([str(kept), "--into", str(document)], benches) == 2
-    assert document.read_text() == before
+def test_the_readme_says_how_many_figures_reach_their_target(tmp_path: Path) -> None:
+    benches = [bench("one", row(1.0, target=None), row(3.0, name="fast"), row(0.5, name="slow"), error="no disk")]
+    written = Documentation(tmp_path, benches)
+    main(["--json", str(written.run)], benches)
+    assert written.write() == 0
+    text = written.readme.read_text()
+    assert text.startswith("before\n<!-- performance -->\nMeasured on ")
+    assert text.endswith("\n| fast | 3.00 [3.00-3.00] | ≥ 2.00 | **1 of 2**, broken |\n<!-- /performance -->\nafter\n")
+    assert "**Broken in this run**: one: RuntimeError: no disk" in written.document.read_text()
+
+
+@pytest.mark.parametrize("options", [("--quick", "--rounds", "9"), ("--rounds", "4")], ids=["quick", "too few rounds"])
+def test_a_run_that_means_nothing_is_not_written(options: tuple[str, ...], tmp_path: Path) -> None:
+    benches = [bench("one", row(3.0))]
+    written = Documentation(tmp_path, benches)
+    before = written.document.read_text(), written.readme.read_text()
+    main([*options, "--json", str(written.run)], benches)
+    assert written.write() == 2
+    assert (written.document.read_text(), written.readme.read_text()) == before
+
+
+def test_the_documents_have_the_markers() -> None:
+    for path, marker in ((readme.DOCUMENT, readme.FIGURES), (readme.README, readme.PERFORMANCE)):
+        assert readme.replaced(path.read_text(), marker, "new") != path.read_text()
 
 
 def test_a_drain_lasts_until_its_last_result_and_no_look_at_it_counts(tmp_path: Path) -> None:
