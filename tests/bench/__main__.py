@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import chart
-from tests.bench.host import machine
+from tests.bench.host import in_memory, machine
 from tests.bench.registry import BENCHES
 from tests.bench.rows import print_head, print_row
 from tests.bench.s3_fetch import CREDENTIALS
@@ -25,6 +25,8 @@ from tests.bench.suite import ROUNDS, Bench, Setting, as_json, run
 
 QUICK_ROUNDS = 2
 QUICK = "QUICK RUN: little work, few rounds. These figures show that everything works, and nothing else."
+
+IN_MEMORY = "lies in memory, where nothing is durable and nothing is written to a disk: name another --folder."
 
 
 def main(arguments: Sequence[str] | None = None, benches: Sequence[Bench] = BENCHES) -> int:
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None, benches: Sequence[Bench] = BENC
     chosen = [bench for bench in benches if not options.only or bench.name in options.only]
     here = machine(setting.folder)
     print(", ".join(f"{key} {value}" for key, value in here.items()) + f", {rounds} rounds")
+    if in_memory(setting.folder):
+        print(f"{setting.folder} {IN_MEMORY}")
     if options.quick:
         print(QUICK)
     print_head()

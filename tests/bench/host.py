@@ -23,6 +23,11 @@ def machine(folder: str) -> dict[str, Any]:
     }
 
 
+def in_memory(folder: str) -> bool:
+    """Whether a sync there costs nothing, so that durability cannot be measured."""
+    return filesystem_type(os.fsencode(folder)) in ("tmpfs", "ramfs")
+
+
 def disk_kind(folder: str) -> str:
     """The file system, and what it lies on as far as the kernel tells."""
     device = os.stat(folder).st_dev

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from daemon.files import filesystem_type
 from tests.bench import chart, readme
 from tests.bench.__main__ import main
 from tests.bench.draining import seconds_to_last_result
@@ -115,6 +116,12 @@ def test_a_folder_is_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     assert main(["--folder", "."], [replace(bench("one"), run=run)]) == 0
     assert Path(found[0]).parent == tmp_path
+
+
+@pytest.mark.skipif(filesystem_type(b"/dev/shm") != "tmpfs", reason="there is no tmpfs here")
+def test_a_folder_in_memory_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--folder", "/dev/shm"], [bench("one", row(9.0))]) == 0
+    assert "/dev/shm lies in memory" in capsys.readouterr().out
 
 
 def test_growth_below_nothing_is_no_bad_bar() -> None:
