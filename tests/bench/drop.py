@@ -21,7 +21,7 @@ DOCUMENTS, QUICK_DOCUMENTS = 40, 10
 PEER_DOCUMENTS = 2
 """Each takes seconds."""
 GIVE_UP_SECONDS = 30.0
-LABELS = {DEFAULTS: "watchfiles with its defaults (emulated)", SETTLE: "5 s of settling as paperless-ngx (emulated)"}
+LABELS = {DEFAULTS: "watchfiles with its defaults (emulated)", SETTLE: "5 s of settling as paperless-ngx 3 (emulated)"}
 
 
 def drop(setting: Setting) -> Iterator[Row]:
@@ -110,7 +110,7 @@ def _emulated(way: str, folder: Path) -> Iterator[tuple[Path, Path]]:
 BENCH = Bench(
     name="drop",
     work="a document renamed into a folder, or written there and closed, until its result is visible; idle",
-    against="watchfiles with its defaults, and 5 s of settling as in paperless-ngx, both emulated",
+    against="watchfiles with its defaults, and 5 s of settling as in paperless-ngx 3, both emulated",
     to_reach="p50 ≤ 60 ms",
     feels="The result is there before one has looked.",
     run=drop,

@@ -1,7 +1,7 @@
 """Two other ways to watch a folder, emulated: `python -m tests.bench.emulated WAY INBOX OUTBOX`.
 
     defaults    watchfiles with its defaults (debounce 1600 ms, step 50 ms)
-    settle      a file is taken once it has not changed for 5 s, as paperless-ngx waits for by default
+    settle      a file is taken once it has not changed for 5 s, as paperless-ngx 3 waits for by default
 
 Each converts in its own process with the engines of convertd and writes without any sync, so that nothing but the
 watching can make the difference. Prints `ready` once it watches.
