@@ -81,13 +81,20 @@ class Worker:
         """Work until stopped."""
         while (job := self._dispatcher.take()) is not None:
             try:
-                self._work(self._routes[job.watch], job)
-            except EnvironmentProblem as problem:
-                self._suspect_surroundings(self._routes[job.watch], job, problem)
+                self._judge(self._routes[job.watch], job)
+            except EnvironmentProblem as problem:  # that the document is to blame could not be made known
+                self._health[job.watch].fell_ill(problem)
+                self._release(job)
             except Stopped:  # while it was to be found out who is to blame
                 self._release(job)
             finally:
                 self._pipeline.left(job)
+
+    def _judge(self, route: Route, job: Job) -> None:
+        try:
+            self._work(route, job)
+        except EnvironmentProblem as problem:
+            self._suspect_surroundings(route, job, problem)
 
     def _work(self, route: Route, job: Job) -> None:
         try:
