@@ -6,9 +6,10 @@ import fcntl
 import os
 import pwd
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
-from daemon.errors import AlreadyRunning, UsageError
+from daemon.errors import AlreadyRunning, EnvironmentProblem, UsageError
 
 
 class StateDir(NamedTuple):
@@ -63,9 +64,16 @@ class StateDir(NamedTuple):
             return None
 
     def lock(self, wait_seconds: float) -> Lock:
-        """Become the only process that changes this state_dir. Raises AlreadyRunning after `wait_seconds`."""
+        """Become the only process that changes this state_dir. Raises AlreadyRunning after `wait_seconds`, and
+        EnvironmentProblem where its disk is sick."""
         self.create()
-        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"state_dir {self.path} cannot be written: {error.strerror}",
+                "Free space or mend its permissions, and start it again.",
+            ) from error
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
@@ -79,8 +87,9 @@ class StateDir(NamedTuple):
                     f"another convertd (pid {self.holder() or 'unknown'}) holds state_dir {self.path}",
                     "Stop that one first, or give this one another state_dir.",
                 ) from None
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # a full disk: who holds it is then not known, and the job table says the rest
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             return Lock(fd)
 
 

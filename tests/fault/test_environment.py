@@ -19,7 +19,7 @@ from daemon.errors import EnvironmentProblem
 from tests import documents, earlier
 from tests.fault.outcome import integrity, torn
 from tests.fixtures.make import kept
-from tests.harness import Daemon, until
+from tests.harness import DEADLINE_SECONDS, Daemon, until
 
 CONFIG = """
 state_dir = "state"
@@ -163,6 +163,19 @@ def test_a_start_on_a_full_state_dir_says_that_it_has_to_be_started_again(tmp_pa
         pass
     assert "start it again" in raised.value.hint
     assert "by itself" not in raised.value.hint
+
+
+def test_a_first_start_on_a_full_state_dir_is_no_traceback(
+    tmp_path: Path, small_disk: Callable[[str, str], Path]
+) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    try:
+        fill(small_disk("state", "1m"))
+        assert daemon.launch().wait(DEADLINE_SECONDS) == 1
+        said = daemon.log.read_text()
+        assert "start it again" in said and "Traceback" not in said
+    finally:
+        daemon.close()
 
 
 def test_no_room_for_the_backup_of_an_older_table(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
