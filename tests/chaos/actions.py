@@ -7,7 +7,7 @@ how the actions before it went nor changes which ones come after it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -16,7 +16,8 @@ from tests.chaos.model import Model
 from tests.chaos.world import World
 
 PAUSES_SECONDS = (0.0, 0.02, 0.1, 0.4)
-Act = Callable[[World, Model, random.Random], str]
+Act = Callable[..., str]
+"""Takes the world, the model, a source of chance and, where it has one, its subject."""
 
 WEIGHTS: dict[str, tuple[int, Act]] = {
     "drop": (26, documents_of.drop),
@@ -53,28 +54,42 @@ WEIGHTS: dict[str, tuple[int, Act]] = {
 }
 
 
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "die at a fault point": faults_of.DEATHS,
+    "error at a fault point": faults_of.FAILING,
+}
+
+
 @dataclass(frozen=True)
 class Action:
-    """One of a script: `pause_seconds` is what is waited before it."""
+    """One of a script: `pause_seconds` is what is waited before it. `subject` has one entry, or none."""
 
     number: int
     name: str
     chance: random.Random
     pause_seconds: float
+    subject: tuple[str, ...] = ()
 
     def run(self, world: World, model: Model) -> str:
         """Do it; returns what was done, or why it was skipped."""
-        return WEIGHTS[self.name][1](world, model, self.chance)
+        return WEIGHTS[self.name][1](world, model, self.chance, *self.subject)
 
 
 def script(seed: int) -> Iterator[Action]:
     """The actions of a seed, without end: drawn from a shuffled pile in which each lies as often as its weight says,
-    so that even the seldom ones are sure to come."""
+    so that even the seldom ones are sure to come. So are their subjects."""
     chance = random.Random(f"script {seed}")
-    pile: list[str] = []
+    names = _drawn([name for name, (weight, _) in WEIGHTS.items() for _ in range(weight)], chance)
+    subjects = {name: _drawn(piled, random.Random(f"{name} {seed}")) for name, piled in SUBJECTS.items()}
     for number in count(1):
-        if not pile:
-            pile = [name for name, (weight, _) in WEIGHTS.items() for _ in range(weight)]
-            chance.shuffle(pile)
-        name = pile.pop() if number > 1 else "drop"  # there is to be something, even in the shortest campaign
-        yield Action(number, name, random.Random(f"action {seed} {number}"), chance.choice(PAUSES_SECONDS))
+        name = next(names) if number > 1 else "drop"  # there is to be something, even in the shortest campaign
+        subject = (next(subjects[name]),) if name in subjects else ()
+        yield Action(number, name, random.Random(f"action {seed} {number}"), chance.choice(PAUSES_SECONDS), subject)
+
+
+def _drawn(piled: Sequence[str], chance: random.Random) -> Iterator[str]:
+    """One after the other from a shuffled pile, which is made anew whenever nothing is left of it."""
+    while True:
+        pile = list(piled)
+        chance.shuffle(pile)
+        yield from reversed(pile)

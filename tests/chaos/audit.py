@@ -2,7 +2,7 @@
 
 Written to the journal as `violations`: a result that is renamed into place before it was synced, or opened for writing
 at its final place; a job that is completed before the folder of its result was synced; a source that is disposed of
-before its job has ended, durably; an attempt that begins before its time.
+before its job has ended, durably; an attempt that begins before its time; a job that is completed in words only.
 """
 
 from __future__ import annotations
@@ -125,7 +125,10 @@ def _watch_jobs(journal: Journal, syncs: Syncs, waits: Waits) -> None:
     def watched_complete(self: JobTable, job: Any, conversion: Any, output: str, *, dispose: bool) -> bool:
         if syncs.is_unsafe(output):
             journal.add("violations", f"job {job.id} is completed before its folder was synced: {output}")
-        return complete(self, job, conversion, output, dispose=dispose)
+        completed = complete(self, job, conversion, output, dispose=dispose)
+        if completed and (state := _state_of(job.id)) == "processing":  # a retry may have made it pending by now
+            journal.add("violations", f"job {job.id} is said to be completed and is {state}")
+        return completed
 
     @functools.wraps(back_off)
     def watched_back_off(self: JobTable, job: Any, error: Any, not_before: float) -> bool:
@@ -142,26 +145,15 @@ def _watch_jobs(journal: Journal, syncs: Syncs, waits: Waits) -> None:
 
 
 def _watch_disposals(journal: Journal) -> None:
-    import apsw
-
     from daemon.sources.folder import FolderSource
     from daemon.sources.s3 import S3Source
-
-    def state_of(job_id: int) -> str:
-        database = os.path.join(os.environ["CHAOS_STATE"], "convertd.db")
-        connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(10_000)
-            return str(next(iter(connection.execute("SELECT state FROM jobs WHERE id = ?", (job_id,))), ("gone",))[0])
-        finally:
-            connection.close()
 
     def watch(kind: Any) -> None:
         dispose = kind.dispose
 
         @functools.wraps(dispose)
         def watched(self: Any, job: Any, disposal: Any) -> Any:
-            if (state := state_of(job.id)) not in ENDED:
+            if (state := _state_of(job.id)) not in ENDED:
                 journal.add("violations", f"the source of job {job.id} is disposed of while the job is {state}")
             return dispose(self, job, disposal)
 
@@ -169,3 +161,16 @@ def _watch_disposals(journal: Journal) -> None:
 
     watch(FolderSource)
     watch(S3Source)
+
+
+def _state_of(job_id: int) -> str:
+    """What is durable of the job."""
+    import apsw
+
+    database = os.path.join(os.environ["CHAOS_STATE"], "convertd.db")
+    connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.set_busy_timeout(10_000)
+        return str(next(iter(connection.execute("SELECT state FROM jobs WHERE id = ?", (job_id,))), ("gone",))[0])
+    finally:
+        connection.close()

@@ -13,11 +13,12 @@ from threading import Event
 from tests.chaos.actions import Action, script
 from tests.chaos.checks import Findings, Watchman
 from tests.chaos.documents_of import SKIPPED
+from tests.chaos.making import world
 from tests.chaos.model import Model
 from tests.chaos.processes import Size
 from tests.chaos.quiet import Quiet
 from tests.chaos.soak import soak
-from tests.chaos.world import World, world
+from tests.chaos.world import World
 
 ACTIONS_A_ROUND = 24
 SOAKED_ROUNDS = 4

@@ -15,6 +15,7 @@ from tests.chaos.documents_of import SKIPPED
 from tests.chaos.hooks import DIE
 from tests.chaos.model import Model
 from tests.chaos.places import Folder, is_hidden
+from tests.chaos.provoking import is_of_submission, provoke
 from tests.chaos.world import World
 from tests.fault_proxy import Fault, Kind
 
@@ -22,7 +23,8 @@ DEATHS = (
     *("list folder", "enqueue", "enqueued", "start", "open source", "download", "downloaded", "convert", "converted"),
     *("verify", "deliver", "delivered", "write", "rename", "rename", "sync", "put", "put", "published", "remove"),
     *("complete", "completed", "fail", "back off", "before-commit", "before-commit", "after-commit", "after-commit"),
-    *("intake copy", "intake copied", "intake rename", "intake sync", "submit", "submitted", "submit answer"),
+    *("intake copy", "intake copied", "intake rename", "intake sync", "submit record", "submit", "submitted"),
+    *("submit recorded", "submit answer", "give back"),
     *("dispose", "hide", "hidden", "unlink", "sync source", "disposed", "disposed", "make target", "move"),
     *("sync target", "moved", "delete", "deleted", "copy", "copied", "record disposal", "disposal recorded"),
 )
@@ -38,6 +40,8 @@ ERRORS: dict[str, tuple[str, ...]] = {
 """Where an error may be met, as the kernel or SQLite would give it."""
 FAILING = (*sorted(ERRORS), *("open source", "write", "rename") * 3)
 """How often each: the errors of single documents make attempts that are repeated."""
+TIMES = (1, 1, 2, 3)
+"""Less often in a row than the daemon tries to write an error file."""
 JUMPS_SECONDS = (-86400.0, -3600.0, -60.0, -2.0, 2.0, 60.0, 3600.0, 86400.0)
 
 
@@ -81,17 +85,16 @@ def kill_converter(world: World, model: Model, chance: random.Random) -> str:
     return "one of " + str(len(children))
 
 
-def die_at(world: World, model: Model, chance: random.Random) -> str:
-    label, skip = chance.choice(DEATHS), chance.choice((0, 0, 1, 3))
+def die_at(world: World, model: Model, chance: random.Random, label: str) -> str:
+    skip = chance.choice((0, 0, 1, 3)) if not is_of_submission(label) else 0  # which is made once
     world.arm(label, DIE, skip, 1)
-    return f"{label}, after {skip}"
+    return f"{label}, after {skip}; {provoke(world, model, chance, label, 1 + skip)}"
 
 
-def fail_at(world: World, model: Model, chance: random.Random) -> str:
-    label = chance.choice(FAILING)
-    kind, times = chance.choice(ERRORS[label]), chance.choice((1, 1, 3, 10))
-    world.arm(label, kind, chance.choice((0, 2)), times)
-    return f"{kind} at {label}, {times} times"
+def fail_at(world: World, model: Model, chance: random.Random, label: str) -> str:
+    kind, skip, times = chance.choice(ERRORS[label]), chance.choice((0, 2)), chance.choice(TIMES)
+    world.arm(label, kind, skip, times)
+    return f"{kind} at {label}, {times} times; {provoke(world, model, chance, label, 1 + skip)}"
 
 
 def fill_sink(world: World, model: Model, chance: random.Random) -> str:

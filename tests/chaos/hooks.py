@@ -19,7 +19,9 @@ from typing import Any
 
 REAL_TIME = time.time
 LOOK_SECONDS = 0.03
-DIE = "die"
+DIE, WAIT = "die", "wait"
+WAIT_SECONDS = 0.5
+ARMED = "armed"
 
 
 class Journal:
@@ -57,45 +59,56 @@ class Clock:
 class Faults:
     """A fault hook for `daemon.app.running`, which meets what is armed. Thread-safe.
 
-    Armed is a file with a label, how many calls go well before, how many then meet the fault, and its kind: `die`, the
-    name of an errno, or the name of an APSW exception.
+    Armed are files, each called like its fault point: how many calls go well before, how many then meet the fault, and
+    its kind: `die`, `wait`, the name of an errno, or the name of an APSW exception.
     """
 
     def __init__(self, folder: Path, journal: Journal) -> None:
-        self._file = folder / "armed"
+        self._folder = folder / ARMED
+        self._folder.mkdir(exist_ok=True)
         self._journal = journal
         self._lock = threading.Lock()
-        self._text = ""
-        self._armed: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
+        self._armed: dict[str, dict[str, Any]] = {}
 
     def look(self) -> None:
-        """See whether something else is armed by now."""
-        try:
-            text = self._file.read_text()
-        except FileNotFoundError:
-            text = ""
+        """See what is armed by now. What has been met in part stays so as long as its file is the same."""
         with self._lock:
-            if text != self._text:
-                self._text = text
-                self._armed = json.loads(text) if text else {}
+            texts = {path.name: text for path in self._folder.iterdir() if (text := _text(path))}
+            for label, text in texts.items():
+                if self._texts.get(label) != text:
+                    self._armed[label] = json.loads(text)
+            self._armed = {label: armed for label, armed in self._armed.items() if label in texts}
+            self._texts = texts
 
     def __call__(self, label: str) -> None:
         with self._lock:
-            armed = self._armed
-            if armed.get("label") != label:
+            armed = self._armed.get(label)
+            if armed is None:
                 return
             if armed["skip"] > 0:
                 armed["skip"] -= 1
                 return
             armed["times"] -= 1
             if armed["times"] <= 0:
-                self._armed = {}
-                self._file.unlink(missing_ok=True)
-            self._journal.add("fired", f"{armed['kind']} at {label}")
+                del self._armed[label], self._texts[label]
+                (self._folder / label).unlink(missing_ok=True)
             kind = armed["kind"]
+            self._journal.add("fired", f"{kind} at {label}")
         if kind == DIE:
             os.kill(os.getpid(), signal.SIGKILL)
-        raise _error(kind)
+        if kind == WAIT:
+            threading.Event().wait(WAIT_SECONDS)
+        else:
+            raise _error(kind)
+
+
+def _text(path: Path) -> str:
+    """Empty where it is gone again."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _error(kind: str) -> Exception:

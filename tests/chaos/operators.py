@@ -9,7 +9,7 @@ from tests.chaos.documents_of import SKIPPED
 from tests.chaos.model import KINDS, POISON, SUBMITTED, Model, compose
 from tests.chaos.world import World
 
-STARTING_LOOKS = 50
+STARTING_LOOKS = 100
 BAD = (
     'state_dir = "state"\n[[watch]\n',
     'state_dir = "state"\nworkers = "many"\n',
@@ -25,8 +25,7 @@ def reload_watches(world: World, model: Model, chance: random.Random) -> str:
         world.served = everything - {chance.choice(sorted(everything))}
     else:
         world.served = everything
-    assert world.daemon.config is not None
-    world.daemon.config.write_text(world.configuration())
+    world.configure()
     world.hang_up()
     missing = sorted(everything - world.served)
     return f"without {missing[0]}" if missing else "with all"
@@ -34,14 +33,13 @@ def reload_watches(world: World, model: Model, chance: random.Random) -> str:
 
 def reload_bad(world: World, model: Model, chance: random.Random) -> str:
     """It is refused whole. A daemon that is started later gets the good one back."""
-    assert world.daemon.config is not None
     which = chance.randrange(len(BAD))
     if not world.has_started():
         return SKIPPED + "a daemon that starts reads it, too"
-    world.daemon.config.write_text(BAD[which])
+    world.configure(BAD[which])
     world.hang_up()
     Event().wait(0.3)
-    world.daemon.config.write_text(world.configuration())
+    world.configure()
     return f"number {which}"
 
 

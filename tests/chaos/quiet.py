@@ -23,7 +23,7 @@ from tests.fault.outcome import integrity
 
 STALLED_SECONDS = 75.0
 """Without anything moving. However slow a machine is, something moves."""
-LOOK_SECONDS = 0.3
+LOOK_SECONDS, MEET_SECONDS = 0.3, 10.0
 MOST_DESCRIPTORS = 200
 MOST_RESIDENT_BYTES = 400 << 20
 BLAMELESS = frozenset({"crashed", "timeout", "unreadable", "internal", "out_of_memory"})
@@ -40,6 +40,7 @@ class Quiet:
 
     def reach(self) -> bool:
         """Mend all, wait, judge. False where it was never reached."""
+        self._go_on()
         self._heal()
         for _ in range(3):
             if not self._settled():
@@ -50,11 +51,18 @@ class Quiet:
         self._judge()
         return True
 
+    def _go_on(self) -> None:
+        """Most of what a round has begun is done only now: what is armed is given some time to be met."""
+        if self._world.proxy is not None:
+            self._world.proxy.clear()
+        until = time.monotonic() + MEET_SECONDS
+        while self._world.is_armed() and not self._findings and time.monotonic() < until:
+            self._world.ensure()
+            Event().wait(LOOK_SECONDS)
+
     def _heal(self) -> None:
         world = self._world
-        if world.proxy is not None:
-            world.proxy.clear()
-        (world.control / "armed").unlink(missing_ok=True)
+        world.disarm()
         world.wait_for_writers()
         back(world)
         world.ensure()
@@ -62,8 +70,7 @@ class Quiet:
         for child in world.children():
             os.kill(child, signal.SIGCONT)
         world.served = set(world.watches)
-        assert world.daemon.config is not None
-        world.daemon.config.write_text(world.configuration())
+        world.configure()
         self._wait_until_it_listens()
         world.hang_up()
         world.command("resume")

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos.campaign import Result
+from tests.chaos.faults_of import DEATHS, ERRORS
 
 ACTIONS_SHOWN = 200
+ARMED = {*DEATHS, *ERRORS}
 
 
 def table(result: Result) -> str:
@@ -35,6 +37,8 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"{'fault met':<36}{'times':>6}"
     for name, count in sorted(result.fired.items()):
         yield f"{name:<36}{count:>6}"
+    points = {name.partition(" at ")[2] for name in result.fired}
+    yield f"{len(points & ARMED)} of {len(ARMED)} fault points were met"
     yield ""
     if not result.findings:
         yield "nothing was found"

@@ -9,24 +9,26 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from daemon.errors import ConvertdError
-from tests import servers
+from tests.chaos.hooks import ARMED
 from tests.chaos.layout import TOP, watches
 from tests.chaos.model import Document
 from tests.chaos.places import Folder
 from tests.chaos.processes import started_at
 from tests.fault.outcome import is_converter
 from tests.fault_proxy import FaultProxy
-from tests.harness import Daemon, children_of, convertd, until
+from tests.harness import Daemon, children_of, convertd
 from tests.servers import Bucket
 
 ENTRY = ("-m", "tests.chaos.daemon")
 STARTED = '"event": "started"'
-SINK_BYTES, STATE_BYTES = "24m", "160m"
+CODE = "code"
+"""Where the code lies that the daemon runs."""
 
 
 class World:
@@ -35,7 +37,8 @@ class World:
     def __init__(self, home: Path, bucket: Bucket | None, proxy: FaultProxy | None, plant: str) -> None:
         self.home, self.proxy = home, proxy
         self.control = home / "control"
-        self.control.mkdir()
+        (self.control / ARMED).mkdir(parents=True)
+        self._numbers = count(1)
         self.watches = {watch.name: watch for watch in watches(home, bucket, proxy)}
         self.served = set(self.watches)
         self.deaths: Counter[str] = Counter()
@@ -52,6 +55,7 @@ class World:
             "CHAOS_SINKS": os.pathsep.join(sinks),
             "CHAOS_STATE": str(home / "state"),
             "CHAOS_PLANT": plant,
+            "PYTHONPATH": str(home / CODE),
             **(bucket.server.env() if bucket is not None else {}),
         }
         self.daemon = Daemon(home, self.configuration(), ENTRY, env=env)
@@ -64,6 +68,13 @@ class World:
             watch.text for name, watch in self.watches.items() if name in self.served
         )
 
+    def configure(self, text: str | None = None) -> None:
+        """Write this, or the good configuration: at once, since a daemon that starts may be reading it."""
+        assert self.daemon.config is not None
+        hidden = self.daemon.config.with_name(".configuration")
+        hidden.write_text(self.configuration() if text is None else text)
+        hidden.rename(self.daemon.config)
+
     # -- the daemon --------------------------------------------------------------------------------------------
 
     @property
@@ -73,8 +84,7 @@ class World:
 
     def start(self) -> None:
         """Start the daemon with a good configuration, waiting for nothing."""
-        assert self.daemon.config is not None
-        self.daemon.config.write_text(self.configuration())
+        self.configure()
         self._told_to_end = False
         self._log_bytes = self.daemon.log.stat().st_size if self.daemon.log.exists() else 0
         self.daemon.launch()
@@ -185,15 +195,25 @@ class World:
             return []
 
     def arm(self, label: str, kind: str, skip: int, times: int) -> None:
-        """Let the daemon meet a fault."""
-        self._tell("armed", json.dumps({"label": label, "kind": kind, "skip": skip, "times": times}))
+        """Let the daemon meet a fault there, beside those that are armed at other labels."""
+        armed = {"kind": kind, "skip": skip, "times": times, "number": next(self._numbers)}
+        self._tell(f"{ARMED}/{label}", json.dumps(armed))
+
+    def is_armed(self) -> bool:
+        """Whether there is a fault that was not met yet, or not often enough."""
+        return any((self.control / ARMED).iterdir())
+
+    def disarm(self) -> None:
+        """What was armed and not met yet is not to be met any more."""
+        for path in (self.control / ARMED).iterdir():
+            path.unlink(missing_ok=True)
 
     def jump(self, ahead_seconds: float) -> None:
         """Set the daemon's clock."""
         self._tell("clock", str(ahead_seconds))
 
     def _tell(self, name: str, text: str) -> None:
-        hidden = self.control / f".{name}"
+        hidden = self.control / ".told"
         hidden.write_text(text)
         hidden.rename(self.control / name)
 
@@ -206,39 +226,3 @@ class World:
     def wait_for_writers(self) -> None:
         for writer in self.writers:
             writer.join()
-
-
-@contextlib.contextmanager
-def world(home: Path, plant: str = "", *, buckets: bool = True) -> Iterator[tuple[World, list[str]]]:
-    """A world without a daemon yet, and what this machine does not allow."""
-    missing: list[str] = []
-    with contextlib.ExitStack() as stack:
-        for name, size in (("keep/out", SINK_BYTES), ("state", STATE_BYTES)):
-            (home / name).mkdir(parents=True)
-            if (reason := _mount(home / name, size)) is not None:
-                missing.append(f"no small disk as {name}: {reason}")
-            else:
-                stack.callback(subprocess.run, ["umount", "-l", str(home / name)], check=True)
-        bucket = proxy = None
-        if buckets and servers.weed_program() is not None:
-            server = stack.enter_context(servers.seaweedfs(home / "weed"))
-            bucket = stack.enter_context(servers.new_bucket(server))
-            proxy = stack.enter_context(FaultProxy(server.endpoint_url))
-        else:
-            missing.append("no buckets: SeaweedFS is not installed" if buckets else "no buckets: not asked for")
-        made = World(home, bucket, proxy, plant)
-        try:
-            yield made, missing
-        finally:
-            made.kill()
-            until(lambda: not made.survivors(), "all converters have ended", 30)
-
-
-def _mount(path: Path, size: str) -> str | None:
-    """Why a small file system cannot be mounted there, or None."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except FileNotFoundError as error:
-        return str(error)
-    return None if result.returncode == 0 else result.stderr.strip().partition("\n")[0]

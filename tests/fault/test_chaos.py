@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from tests.chaos import campaign, report
-from tests.chaos.actions import WEIGHTS, script
+from tests.chaos.actions import SUBJECTS, WEIGHTS, script
+from tests.chaos.faults_of import DEATHS, ERRORS
+from tests.chaos.hooks import Faults, Journal
 from tests.chaos.model import Document, compose
 from tests.chaos.plants import PLANTS
+from tests.chaos.provoking import PASSED_BY
+from tests.chaos.world import World
+from tests.harness import ROOT
 
 pytestmark = pytest.mark.chaos
 SEED = 5
@@ -27,6 +33,53 @@ def test_the_same_seed_has_the_same_actions() -> None:
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
     assert {name for name, _, _ in drawn(1)} == set(WEIGHTS)
+
+
+def test_every_fault_point_has_its_turn() -> None:
+    piles = {name: len(subjects) for name, subjects in SUBJECTS.items()}
+    seen: dict[str, list[str]] = {name: [] for name in SUBJECTS}
+    for action in script(1):
+        if action.subject and len(seen[action.name]) < piles[action.name]:
+            seen[action.name] += action.subject
+        if all(len(labels) == piles[name] for name, labels in seen.items()):
+            break
+    assert {name: sorted(labels) for name, labels in seen.items()} == {
+        name: sorted(subjects) for name, subjects in SUBJECTS.items()
+    }
+
+
+def test_every_fault_that_may_be_armed_has_its_point() -> None:
+    texts = [path.read_text() for path in (ROOT / "daemon").rglob("*.py")]
+    points = {label for text in texts for label in re.findall(r'fault\("([^"]+)"\)', text)}
+    steps = set(re.findall(r'step\(.*?"\w+", "([^"]+)", fault', (ROOT / "tests/chaos/daemon.py").read_text()))
+    assert {*DEATHS, *ERRORS, *PASSED_BY} <= points | steps
+
+
+def test_faults_are_met_beside_one_another_each_as_often_as_it_is_to_be(tmp_path: Path) -> None:
+    world = World(tmp_path, None, None, "")
+    faults = Faults(world.control, Journal(world.control))
+    world.arm("write", "EIO", 1, 2)
+    world.arm("rename", "ENOSPC", 0, 1)
+    world.arm("sync", "EIO", 0, 1)
+    faults.look()
+    faults("write")
+    with pytest.raises(OSError, match="space"):
+        faults("rename")
+    faults("rename")
+    for _ in range(2):
+        faults.look()
+        with pytest.raises(OSError, match="Input/output"):
+            faults("write")
+    faults("write")
+    world.disarm()
+    faults.look()
+    faults("sync")
+    assert world.journal("fired") == ["ENOSPC at rename", "EIO at write", "EIO at write"]
+    world.arm("write", "EIO", 1, 2)
+    faults.look()
+    faults("write")
+    with pytest.raises(OSError, match="Input/output"):
+        faults("write")
 
 
 @pytest.mark.parametrize("kind", ["txt", "html", "docx"])
