@@ -29,6 +29,8 @@ MOST_RESIDENT_BYTES = 400 << 20
 BLAMELESS = frozenset({"crashed", "timeout", "unreadable", "internal", "out_of_memory"})
 """What a sound document may fail with where converters are killed and stopped, and disks and servers are sick."""
 LEFT = (".convertd-canary-", DISPOSING)
+LEFT_SECONDS = 10.0
+"""How long what is unfinished may be seen at most."""
 
 
 class Quiet:
@@ -221,13 +223,13 @@ class Quiet:
             self._findings.add(f"nobody was told of {untold[:5]}")
 
     def _look_for_leftovers(self, watch: Watch) -> None:
-        for place in (watch.source, watch.sink, watch.done):
-            if place is not None:
-                left = [name for name in place.names() if starts(name, *LEFT)]
-                if isinstance(place, Folder):
-                    left += [path.name for path in place.path.glob(".convertd-tmp/*")]
-                if left:
-                    self._findings.add(f"left by {watch.name}: {sorted(left)[:5]}")
+        """What stays: the manifest of a batch may be under way just now, since a batch is complete after some quiet."""
+        left, until = _left_by(watch), time.monotonic() + LEFT_SECONDS
+        while left and time.monotonic() < until:
+            Event().wait(LOOK_SECONDS)
+            left &= _left_by(watch)
+        if left:
+            self._findings.add(f"left by {watch.name}: {sorted(left)[:5]}")
 
     def _look_at_size(self) -> None:
         try:
@@ -249,3 +251,14 @@ _ENDED = "SELECT id, state FROM jobs WHERE state IN ('completed', 'failed')"
 _COPIES = "SELECT location FROM jobs WHERE submitted = 1 AND location IS NOT NULL"
 _WITH_RESULT = """SELECT DISTINCT w.name, j.source FROM jobs j JOIN watches w ON w.id = j.watch
                   WHERE j.state = 'completed'"""
+
+
+def _left_by(watch: Watch) -> set[str]:
+    """The names of unfinished files in all its places."""
+    left: set[str] = set()
+    for place in (watch.source, watch.sink, watch.done):
+        if place is not None:
+            left.update(name for name in place.names() if starts(name, *LEFT))
+            if isinstance(place, Folder):
+                left.update(path.name for path in place.path.glob(".convertd-tmp/*"))
+    return left
