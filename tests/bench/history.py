@@ -52,7 +52,7 @@ class Remembering:
         self._table.put(CLAIMS, f"round-{self._rounds}/")
         self.took["status"].append(_seconds(lambda: gather(self._place), LOOKS))
         self.took["jobs"].append(_seconds(self._list, LOOKS))
-        self.took["refill"].append(_seconds(lambda: self._table.jobs.pending("bench", CLAIMS), 1))
+        self.took["refill"].append(_seconds(lambda: self._table.jobs.pending("bench", CLAIMS), LOOKS))
         self.took["claim"].append(_seconds(self._claim, CLAIMS))
 
     def close(self) -> None:
