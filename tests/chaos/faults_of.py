@@ -181,7 +181,9 @@ def spoil_bucket(world: World, model: Model, chance: random.Random) -> str:
         ("cut", "reset", "stall", "stall_before_headers", "truncate", "long", "status", "refuse")
     )
     if chance.random() < 0.1:
-        kind, method = "wrong_etag", "GET"  # a HEAD that lies makes a daemon keep a source that it should dispose of
+        kind, method = "wrong_etag", "GET"
+    if kind in ("truncate", "long") and method in (None, "HEAD"):
+        method = "GET"  # a HEAD that lies, of the etag or the size, makes a daemon keep a source that is to be deleted
     times, reaches = chance.choice((1, 2, 4, 8)), chance.random() < 0.3
     status, code = chance.choice(((500, "InternalError"), (503, "SlowDown"), (429, "TooManyRequests")))
     after = chance.choice((0, 10, 500))
