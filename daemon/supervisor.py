@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from daemon import __version__
@@ -35,7 +37,8 @@ HEALTH_CHECK_SECONDS = 2.0
 ONCE_SICK_SECONDS = 60.0
 ONCE_UNREADY_SECONDS = 60.0
 RATE_WINDOW_SECONDS = 60.0
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 1.0
+STARTING_LOOK_SECONDS = 0.2
 ONCE_LOOK_SECONDS = 0.05
 RECHECK_SECONDS = 0.6
 OUTLASTING = ("control", "monitor", "notify-")
@@ -168,7 +171,9 @@ class Supervisor:
         self._tally = tally
         self._log = log
         self._once = once
-        self._wake = threading.Event()
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        """Ends the wait of `_watch_over`. Of all that wakes a thread only this may be used in a signal handler, which
+        could meet itself in a lock."""
         self._stops = 0
         self._hang_ups = 0
         self._threads: list[threading.Thread] = []
@@ -177,14 +182,16 @@ class Supervisor:
 
     def stop(self) -> None:
         """First call: drain. Second call: stop at once. Safe in a signal handler."""
-        self._stops += 1  # and nothing else: a handler that takes a lock could meet itself
+        self._stops += 1
+        self._calls.put(None)
 
     def hang_up(self) -> None:
         """SIGHUP. Safe in a signal handler."""
         self._hang_ups += 1
+        self._calls.put(None)
 
     def run(self, tick: Callable[[], None] = lambda: None) -> int:
-        """Run to the end; returns the exit code. `tick` is called a few times a second from this thread."""
+        """Run to the end; returns the exit code. `tick` is called again and again from this thread."""
         try:
             self._start()
             self._parts.service.ready()
@@ -247,7 +254,7 @@ class Supervisor:
             except BaseException as error:
                 self._crash = self._crash or error
                 self._log.error("thread died", thread=name, error=repr(error), exc_info=True)
-                self._wake.set()
+                self._calls.put(None)
             else:
                 if until is not None and until.is_set():
                     self._threads.remove(thread)
@@ -302,7 +309,14 @@ class Supervisor:
                 for post in self._parts.roster.posts():  # batches that earlier runs had no time to see complete
                     post.manifests.look(lambda: self._stops > 0)
                 return exit_code
-            self._wake.wait(ONCE_LOOK_SECONDS if self._once else LOOK_SECONDS)
+            if self._once:
+                self._await_call(ONCE_LOOK_SECONDS)
+            else:
+                self._await_call(LOOK_SECONDS if suspects_released else STARTING_LOOK_SECONDS)
+
+    def _await_call(self, seconds: float) -> None:
+        with suppress(Empty):
+            self._calls.get(timeout=seconds)
 
     def _reload(self) -> None:
         with self._parts.service.reloading():

@@ -19,6 +19,8 @@ from daemon.sources.scan import BATCH, Tree, candidate
 from daemon.sources.waiting import Rechecks, Waiting
 
 LONGEST_WAIT_SECONDS = 0.25
+QUIET_WAITS = 4
+"""Where there are no news a round waits so often before it looks around: looking costs more than waiting."""
 RETRY_SECONDS = 1.0
 FOLDER_CHECK_SECONDS = 3.0
 POLLED_FOLDER_CHECK_SECONDS = 1.0
@@ -104,6 +106,7 @@ class FolderDiscovery:
         tree = Tree(self._root.path, self._wanted.takes, self._clock)
         pace = Pace(self._intervals, watch, self._monotonic)
         scan: Iterator[list[Candidate]] | None = tree.walk()
+        quiet = False
         try:
             while not self._stopped() and not pace.over() and self._identity() == identity:
                 self._watcher.beat()
@@ -111,14 +114,15 @@ class FolderDiscovery:
                     scan = None
                     pace.scanned()
                     self._recover(watch, tree)
-                paths = self._news(watch, pace)
-                self._look_at(tree, paths | self._rechecks.take())
+                paths = self._news(watch, pace, QUIET_WAITS if quiet else 1) | self._rechecks.take()
+                self._look_at(tree, paths)
                 self._judge(self._waiting.take_due(BATCH))
                 if pace.check_is_due():
                     self._check_folders(tree)
                     pace.checked()
                 if scan is None:
                     self._rechecks.report(self._watcher, len(self._waiting))
+                    quiet = not paths
         finally:
             watch.close()
 
@@ -149,9 +153,17 @@ class FolderDiscovery:
             notes.append(f"{display(folder)}{others} cannot be read: {error}")
         self._watcher.note("; ".join(notes) or None)
 
-    def _news(self, watch: Watch, pace: Pace) -> set[bytes]:
+    def _news(self, watch: Watch, pace: Pace, waits: int) -> set[bytes]:
         """What has changed; waits for it, but not past the time when something else is due."""
-        seconds = max(0.0, min(LONGEST_WAIT_SECONDS, pace.seconds_left(), self._waiting.due_in_seconds()))
+        for _ in range(waits):
+            seconds = max(0.0, min(LONGEST_WAIT_SECONDS, pace.seconds_left(), self._waiting.due_in_seconds()))
+            paths = self._listen(watch, pace, seconds)
+            due = seconds < LONGEST_WAIT_SECONDS
+            if paths or due or watch.changes is None or self._rechecks.wanted() or self._stopped():
+                return paths
+        return set()
+
+    def _listen(self, watch: Watch, pace: Pace, seconds: float) -> set[bytes]:
         if watch.changes is None:
             self._rechecks.wait(seconds)
             return set()

@@ -77,6 +77,10 @@ class Rechecks:
             self._wanted.clear()
             return paths
 
+    def wanted(self) -> bool:
+        """Whether there are any."""
+        return self._wanted.is_set()
+
     def wait(self, seconds: float) -> None:
         """Until somebody wants something, at most so long."""
         self._wanted.wait(seconds)

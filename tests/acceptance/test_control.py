@@ -231,6 +231,21 @@ def test_a_watch_that_comes_back_has_its_disposals_carried_out(tmp_path: Path) -
         until(lambda: not source.exists(), "it is deleted")
 
 
+RARELY_LOOKING = """
+from daemon import cli, supervisor
+supervisor.LOOK_SECONDS = supervisor.STARTING_LOOK_SECONDS = 3600
+cli.main()
+"""
+
+
+def test_signals_need_not_wait_until_the_daemon_looks_around(tmp_path: Path) -> None:
+    with running(tmp_path, HEAD + WATCH.format(name="one"), entry=("-c", RARELY_LOOKING)) as daemon:
+        put(daemon, "one", "a.txt")
+        reload(daemon, HEAD + WATCH.format(name="two"))
+        put(daemon, "two", "a.txt")
+        assert daemon.stop() == 0
+
+
 def put(daemon: Daemon, watch: str, name: str) -> None:
     """Drop a document into a watch's folder and wait for its result."""
     folder = daemon.folder / watch

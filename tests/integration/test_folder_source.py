@@ -366,6 +366,18 @@ def test_a_recheck_counts_as_left_until_it_is_done(inbox: Path, monkeypatch: pyt
         state.drained()
 
 
+def test_a_recheck_and_the_stop_end_the_quiet(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.sources.discovery.Changes", Deaf)
+    monkeypatch.setattr("daemon.sources.discovery.FOLDER_CHECK_SECONDS", 600)
+    monkeypatch.setattr("daemon.sources.discovery.QUIET_WAITS", 10**6)
+    subject = source(inbox)
+    with watched(subject) as state:
+        state.drained()
+        (inbox / "a.txt").write_bytes(b"x")
+        subject.recheck(b"a.txt")
+        state.queued("a.txt")
+
+
 def test_a_source_stops_within_a_second_in_the_middle_of_a_scan(inbox: Path) -> None:
     for number in range(2000):
         (inbox / f"{number}.txt").touch()
