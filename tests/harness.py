@@ -108,7 +108,7 @@ class Daemon:
         return ["--config", str(self.config)] if self.config else ["--state-dir", str(self.state)]
 
     def launch(self, *options: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start the process without waiting for anything."""
+        """Start the process without waiting for anything. It ends with this object at the latest."""
         folders = [] if self.config else [str(self.inbox), str(self.outbox)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -138,8 +138,8 @@ def test_the_way_there_and_back(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_each_step_of_a_migration(tmp_path: Path, step: str) -> None:
     home = unpacked(tmp_path, "1a" if step == "migrating" else "1")
-    process = home.daemon(entry=WITH_FAULTS).launch(env={"CONVERTD_DIE_AT": f"{step}:1"})
-    assert process.wait(DEADLINE_SECONDS) == -signal.SIGKILL
+    daemon = home.daemon(entry=WITH_FAULTS)
+    assert daemon.launch(env={"CONVERTD_DIE_AT": f"{step}:1"}).wait(DEADLINE_SECONDS) == -signal.SIGKILL
     version = rows(home.table, "PRAGMA user_version")[0][0]
     assert (version == home.layout.version) == (step != "migration committed")
     assert {row[0]: row for row in rows(home.table, JOBS)} == home.jobs
