@@ -12,7 +12,7 @@ from typing import Any
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
-from tests.chaos.places import Folder
+from tests.chaos.places import DISPOSING, Folder, starts
 from tests.chaos.world import World
 
 FINAL = frozenset({"completed", "failed", "cancelled", "vanished", "superseded"})
@@ -120,7 +120,7 @@ class Watchman:
         seen = self.outputs.look(watch)
         if seen.sidecar.get(document.name) != version or seen.markdown.get(document.name) != version:
             return about + " without its result"
-        if watch.done is not None and not _moved(watch, document):
+        if watch.done is not None and not is_moved(watch, document):
             return about + " and not where it should have been moved to"
         return None if self._is_completed(document) else about + ", and its job is not completed"
 
@@ -171,9 +171,10 @@ class Watchman:
                 self._findings.add(f"job {job} has killed the daemon {deaths} times")
 
 
-def _moved(watch: Watch, document: Document) -> bool:
-    """Whether its content lies where documents are moved to, under its name or one like it."""
+def is_moved(watch: Watch, document: Document) -> bool:
+    """Whether its content lies where documents are moved to, under its name or one like it; one that is moved from
+    there to there, after a retry, may be hidden as long as a dead daemon does not come back."""
     assert watch.done is not None
     version, stem = document.current, document.name.rpartition(".")[0]
-    names = [name for name in watch.done.names() if name.startswith(stem)]
+    names = [name for name in watch.done.names() if name.startswith(stem) or starts(name, DISPOSING)]
     return version is not None and any(watch.done.read(name) == version.content for name in names)

@@ -12,9 +12,11 @@ import pytest
 
 from tests.chaos import campaign, report
 from tests.chaos.actions import SUBJECTS, WEIGHTS, script
+from tests.chaos.checks import is_moved
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import Faults, Journal
 from tests.chaos.model import Document, compose
+from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
 from tests.chaos.provoking import PASSED_BY
 from tests.chaos.world import World
@@ -53,6 +55,17 @@ def test_every_fault_that_may_be_armed_has_its_point() -> None:
     points = {label for text in texts for label in re.findall(r'fault\("([^"]+)"\)', text)}
     steps = set(re.findall(r'step\(.*?"\w+", "([^"]+)", fault', (ROOT / "tests/chaos/daemon.py").read_text()))
     assert {*DEATHS, *ERRORS, *PASSED_BY} <= points | steps
+
+
+def test_what_a_retry_moves_again_may_be_hidden_meanwhile(tmp_path: Path) -> None:
+    watch = World(tmp_path, None, None, "").watches["move"]
+    document = Document("move", "one/d1.txt", "txt")
+    document.current = document.written(b"content", "content")
+    assert isinstance(watch.done, Folder)
+    watch.done.put(f"one/{DISPOSING}7-0123", b"another content")
+    assert not is_moved(watch, document)
+    watch.done.put(f"one/{DISPOSING}7-4567", b"content")
+    assert is_moved(watch, document)
 
 
 def test_faults_are_met_beside_one_another_each_as_often_as_it_is_to_be(tmp_path: Path) -> None:
