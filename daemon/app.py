@@ -31,6 +31,7 @@ from daemon.jobs import JobTable
 from daemon.live import Live
 from daemon.logs import Log
 from daemon.manifests import Manifests
+from daemon.memory import share_arenas
 from daemon.meters import UNMETERED, Meter
 from daemon.model import Disposal
 from daemon.monitor import MonitorServer, Page, health
@@ -94,6 +95,7 @@ def running(config: Config, log: Log, *, once: bool, fault: Fault = no_fault) ->
     called with a label at each step that a test may want to break.
     """
     ignore_lease_breaks()
+    share_arenas()
     state = StateDir(config.state_dir)
     meter = _meter(config)
     pool = converter_pool(config, size=config.workers, on_event=_about_converters(log, meter), spool=state.spool)

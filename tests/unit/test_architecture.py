@@ -12,7 +12,7 @@ import pytest
 from tests.harness import ROOT, environment
 
 LAYERS = (
-    {"errors", "faults", "words", "meters"},
+    {"errors", "faults", "words", "meters", "memory"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
     {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"},
     {"migration", "tables", "converters", "addresses", "logs", "monitor"},
