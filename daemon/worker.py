@@ -36,6 +36,7 @@ from daemon.sinks.base import Origin
 
 ALONE_INTERRUPTIONS_ALLOWED = 3
 DOUBTS_ALLOWED = 5
+REPORTS_TRIED = 5
 CHANGES_REMEMBERED = 10_000
 RECORD_AGAIN_SECONDS = 1.0
 
@@ -75,6 +76,7 @@ class Worker:
         self._log = log
         self._clock = clock
         self._doubts: dict[int, int] = {}
+        self._unreported: dict[int, int] = {}
         self._changes: dict[tuple[str, bytes], str] = {}
 
     def run(self) -> None:
@@ -197,9 +199,9 @@ class Worker:
             if self._health[job.watch].blames_environment(unwritten.size_bytes):
                 self._release(job)
                 return
-            doubts = self._doubts.get(job.id, 0)
-            if doubts < DOUBTS_ALLOWED:  # nobody would learn why it failed: that is worth some more attempts
-                self._doubts[job.id] = doubts + 1
+            unreported = self._unreported.get(job.id, 0)
+            if unreported < REPORTS_TRIED:  # nobody would learn why it failed: that is worth some more attempts
+                self._unreported[job.id] = unreported + 1
                 self._back_off(job, unwritten)
                 return
             self._log.error("error file not written", **_about(job), error=unwritten.message)
@@ -253,6 +255,7 @@ class Worker:
     def _settle(self, job: Job, state: State) -> None:
         """Tell whoever waits for it that the job has ended."""
         self._doubts.pop(job.id, None)
+        self._unreported.pop(job.id, None)
         self._routes[job.watch].documents(job).settled(job, state)
         self._ended(state)
 

@@ -15,13 +15,13 @@ from daemon import queries
 from daemon.config import for_folders
 from daemon.db import Readers, Writer, reader
 from daemon.dispatch import Dispatcher
-from daemon.errors import ConvertdError, EnvironmentProblem, Stopped
+from daemon.errors import ConvertdError, EnvironmentProblem, Kind, Stopped, TransientError
 from daemon.health import REASON, Health
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Job
 from daemon.naming import PATH_BYTES
 from daemon.pipeline import Policy, Route
-from daemon.worker import DOUBTS_ALLOWED, Worker
+from daemon.worker import DOUBTS_ALLOWED, REPORTS_TRIED, Worker
 from tests.harness import until
 
 GONE = EnvironmentProblem("the document's own folder cannot be used")
@@ -87,7 +87,7 @@ class Bench:
             self.dispatcher,
             cast(Any, self.pipeline),
             cast(Any, None),
-            Policy(config.limits, config.retry._replace(attempts=1)),
+            Policy(config.limits, config.retry._replace(attempts=1, backoff_seconds=())),
             ["convertd", "retry"],
             lambda state: None,
             threading.Event(),
@@ -146,6 +146,15 @@ def test_an_error_file_that_meets_sick_surroundings_ends_no_worker(bench: Bench)
     bench.thread.start()
     bench.until(lambda: bench.state() == "failed", "the job has failed")
     assert bench.sink.published == ["a.pdf"]
+
+
+def test_sick_surroundings_and_an_error_file_that_is_never_written_come_to_an_end(bench: Bench) -> None:
+    """Each would be given another chance by what the other has used up, if both were counted together."""
+    bench.sink.errors += [TransientError(Kind.INTERNAL, "the output cannot be written") for _ in range(1000)]
+    bench.thread.start()
+    bench.until(lambda: bench.state() == "failed", "the job has failed")
+    assert bench.sink.published == []
+    assert len(bench.sink.errors) == 1000 - REPORTS_TRIED - 1
 
 
 def test_a_stop_while_it_is_found_out_who_is_to_blame_ends_no_worker(bench: Bench) -> None:
