@@ -22,6 +22,7 @@ from daemon.db import Connection, Readers, Writer
 from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
 from daemon.disposal import Janitor
+from daemon.endings import Endings
 from daemon.errors import EnvironmentProblem
 from daemon.faults import Fault, no_fault
 from daemon.files import ignore_lease_breaks
@@ -184,17 +185,19 @@ def _assemble(
     take_up([watch.name for watch in config.watches], submitted=True)
     cancellations = Cancellations(pool.interrupt)
     pipeline = Pipeline(jobs, pool, policy, cancellations, stops.slots.is_set, time.time, meter)
+    endings = Endings(
+        roster.routes, roster.health, jobs, dispatcher, janitor, tally.add, pipeline.left, stops.halt, log
+    )
     worker = Worker(
         roster.routes,
         roster.health,
         jobs,
         dispatcher,
         pipeline,
+        endings,
         janitor,
         policy,
         _retry_command(config),
-        tally.add,
-        stops.halt,
         log,
         time.time,
     )
@@ -214,6 +217,7 @@ def _assemble(
         pool=pool,
         roster=roster,
         workers=[worker] * workers,
+        endings=endings,
         janitor=janitor,
         control=control,
         writer_alive=writer.alive,

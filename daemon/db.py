@@ -1,24 +1,25 @@
 """The only module that knows APSW: one writer thread with group commit, and short read-only connections.
 
-All changes of the job table go through `Writer`: operations from any thread queue up, up to `BATCH` of them run in
-one transaction, and the callers are released after its COMMIT (WAL, synchronous=FULL: what was acknowledged
-survives a power cut). As nobody else ever writes, SQLite never answers SQLITE_BUSY. Readers see committed rows only.
+All changes of the job table go through `Writer`: operations from any thread queue up (`daemon.inflow`), many of them
+run in one transaction, and whoever asked for one hears of it after its COMMIT (WAL, synchronous=FULL: what was
+acknowledged survives a power cut). As nobody else ever writes, SQLite never answers SQLITE_BUSY. Readers see committed
+rows only.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import apsw
 
 from daemon import migration
 from daemon.errors import ConvertdError, EnvironmentProblem, FatalError
 from daemon.faults import Fault, no_fault
+from daemon.inflow import Inflow
 from daemon.meters import UNMETERED, Meter
 from daemon.schema import MIGRATIONS
 
@@ -27,11 +28,6 @@ Row = tuple[Any, ...]
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-BATCH = 256
-MANY = 2
-GATHER_SECONDS = 0.0003
-"""After a batch of more than `MANY` those whom it has released are about to come back. Without waiting so long for them
-two halves of the callers alternate, and there are twice as many commits, each half as large."""
 BUSY_TIMEOUT_MS = 10_000
 CLOSE_SECONDS = 10.0
 _SICK_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
@@ -50,6 +46,16 @@ def translate(error: apsw.Error, path: str) -> ConvertdError:
             "Move it away and start again: sources that are still there are converted anew; nothing else is lost.",
         )
     return FatalError(f"the job table {path} failed: {error}", "Report this with the log.")
+
+
+class Hears(Protocol):
+    """Whoever is told how an operation went, in the writer's thread, which must not be kept from its work."""
+
+    def set_result(self, value: Any) -> None:
+        """It is durable."""
+
+    def set_exception(self, error: BaseException) -> None:
+        """It failed, and nothing was changed."""
 
 
 class Answer(Generic[T]):
@@ -78,6 +84,13 @@ class Answer(Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
+class Entry(NamedTuple):
+    """An operation, and who hears of it."""
+
+    operation: Operation[Any]
+    hears: Hears | None
+
+
 class Writer:
     """The single read-write connection, owned by one thread.
 
@@ -90,12 +103,11 @@ class Writer:
         self._path = path
         self._fault = fault
         self._meter = meter
-        self._queue: queue.SimpleQueue[tuple[Operation[Any], Answer[Any] | None] | None] = queue.SimpleQueue()
+        self._inflow: Inflow[Entry] = Inflow()
         self._thread = threading.Thread(target=self._run, name="job-table-writer", daemon=True)
         self._closed = threading.Event()
         self._dead: BaseException | None = None
         self.commits = 0
-        self._last_batch = 0
         self.last_progress = time.monotonic()
         self._connection = open_for_writing(path, fault)
 
@@ -109,19 +121,22 @@ class Writer:
         Raises what the operation raised, EnvironmentProblem where the disk is sick (nothing was changed), and
         FatalError where the table cannot be used any more.
         """
-        future: Answer[T] = Answer()
-        self._put((operation, future))
-        return future.result()
+        answer: Answer[T] = Answer()
+        self._put(Entry(operation, answer))
+        return answer.result()
 
-    def post(self, operation: Operation[Any]) -> None:
-        """Run the operation in the next batch; nobody waits, an error of it is dropped."""
-        self._put((operation, None))
+    def post(self, operation: Operation[Any], hears: Hears | None = None, *, patient: bool = False) -> None:
+        """Run the operation in the next batch, which a patient one waits for; an error nobody hears of is dropped.
+
+        `hears` is told what `call` would return or raise.
+        """
+        self._put(Entry(operation, hears), patient=patient)
 
     def close(self) -> None:
         """Carry out what is queued, then close the connection. Idempotent. Waits no longer than `CLOSE_SECONDS`."""
         if not self._closed.is_set():
             self._closed.set()
-            self._queue.put(None)
+            self._inflow.close()
         if self._thread.ident is not None:
             self._thread.join(timeout=CLOSE_SECONDS)
         else:
@@ -131,16 +146,16 @@ class Writer:
         """Whether operations are being carried out."""
         return self._thread.is_alive() and self._dead is None
 
-    def _put(self, item: tuple[Operation[Any], Answer[Any] | None]) -> None:
+    def _put(self, entry: Entry, *, patient: bool = False) -> None:
         if self._closed.is_set() or self._dead is not None:
             raise FatalError("the job table is closed", "")
-        self._queue.put(item)
+        self._inflow.put(entry, patient=patient)
         if self._dead is not None:
             self._fail_waiting(self._dead)
 
     def _run(self) -> None:
         try:
-            while (batch := self._next_batch()) is not None:
+            while (batch := self._inflow.take()) is not None:
                 self._carry_out(batch)
                 self.last_progress = time.monotonic()
             self._empty_log()
@@ -158,38 +173,19 @@ class Writer:
         with suppress(apsw.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _next_batch(self) -> list[tuple[Operation[Any], Answer[Any] | None]] | None:
-        first = self._queue.get()
-        if first is None:
-            return None
-        if MANY < self._last_batch > self._queue.qsize() + 1:
-            time.sleep(GATHER_SECONDS)
-        batch = [first]
-        with suppress(queue.Empty):
-            while len(batch) < BATCH:
-                item = self._queue.get_nowait()
-                if item is None:
-                    self._queue.put(None)
-                    break
-                batch.append(item)
-        self._last_batch = len(batch)
-        return batch
-
-    def _carry_out(self, batch: list[tuple[Operation[Any], Answer[Any] | None]]) -> None:
+    def _carry_out(self, batch: Sequence[Entry]) -> None:
         try:
-            results = self._transact([operation for operation, _ in batch])
+            results = self._transact([entry.operation for entry in batch])
         except Exception as error:
             if len(batch) > 1:
-                for item in batch:
-                    self._carry_out([item])
-                return
-            future = batch[0][1]
-            if future is not None:
-                future.set_exception(translate(error, self._path) if isinstance(error, apsw.Error) else error)
+                for entry in batch:
+                    self._carry_out([entry])
+            elif batch[0].hears is not None:
+                batch[0].hears.set_exception(translate(error, self._path) if isinstance(error, apsw.Error) else error)
             return
-        for (_, future), result in zip(batch, results, strict=True):
-            if future is not None:
-                future.set_result(result)
+        for entry, result in zip(batch, results, strict=True):
+            if entry.hears is not None:
+                entry.hears.set_result(result)
 
     def _transact(self, operations: list[Operation[Any]]) -> list[Any]:
         connection = self._connection
@@ -209,11 +205,9 @@ class Writer:
         return results
 
     def _fail_waiting(self, error: BaseException | None) -> None:
-        with suppress(queue.Empty):
-            while True:
-                item = self._queue.get_nowait()
-                if item is not None and item[1] is not None:
-                    item[1].set_exception(FatalError(f"the job table's writer has died: {error}", ""))
+        for entry in self._inflow.drain():
+            if entry.hears is not None:
+                entry.hears.set_exception(FatalError(f"the job table's writer has died: {error}", ""))
 
 
 class Readers:

@@ -106,7 +106,7 @@ class Outbox:
             )
             _forget_delivered(db)
 
-        self._writer.post(operation)
+        self._writer.post(operation, patient=True)
 
 
 def _drop(db: Connection, up_to: int) -> None:

@@ -19,6 +19,7 @@ from daemon import __version__
 from daemon.control import ControlServer
 from daemon.dispatch import Dispatcher
 from daemon.disposal import HANDS, Janitor
+from daemon.endings import Endings
 from daemon.errors import ConvertdError, FatalError
 from daemon.jobs import JobTable
 from daemon.logs import Log
@@ -41,7 +42,7 @@ LOOK_SECONDS = 1.0
 STARTING_LOOK_SECONDS = 0.2
 ONCE_LOOK_SECONDS = 0.05
 RECHECK_SECONDS = 0.6
-OUTLASTING = ("control", "monitor", "notify-")
+OUTLASTING = ("endings", "control", "monitor", "notify-")
 """Threads that serve until all others have ended."""
 
 
@@ -105,6 +106,7 @@ class Parts:
     pool: ConverterPool
     roster: Roster
     workers: Sequence[Worker]
+    endings: Endings
     janitor: Janitor
     control: ControlServer
     writer_alive: Callable[[], bool]
@@ -235,6 +237,7 @@ class Supervisor:
         parts.control.start()
         for number, worker in enumerate(parts.workers):
             self._spawn(f"worker-{number}", worker.run)
+        self._spawn("endings", parts.endings.run)
         for number in range(HANDS):
             self._spawn(f"janitor-{number}", parts.janitor.run)
         self._spawn("control", parts.control.run)
@@ -353,6 +356,7 @@ class Supervisor:
         parts.stops.halt.set()
         parts.pool.kill()
         self._join(STOP_AT_ONCE_SECONDS, until=lambda: False)
+        parts.endings.close(STOP_AT_ONCE_SECONDS)
         parts.messenger.finish(TELL_SECONDS, hurry=lambda: self._stops > 1)
         parts.control.close()
         if parts.monitor is not None:

@@ -1,6 +1,6 @@
 """One worker: takes a job, runs the pipeline, judges the error, records the end.
 
-Every way a job can end is one branch of `Worker._work`; sick surroundings give it back untouched. A job that cannot
+Every way a job can end is one branch of `Worker._work`; sick surroundings give it back untouched. An end that cannot
 be recorded because the state's disk is sick is held until it can be; should the daemon die meanwhile, it is done again.
 """
 
@@ -10,10 +10,10 @@ import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from threading import Event
 
 from daemon.dispatch import SUSPECT_AFTER_INTERRUPTIONS, Dispatcher
 from daemon.disposal import Janitor
+from daemon.endings import Endings, about
 from daemon.errors import (
     Cancelled,
     DocumentError,
@@ -28,7 +28,7 @@ from daemon.errors import (
 from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.logs import Log
-from daemon.model import Job, State, display
+from daemon.model import Job, State
 from daemon.naming import output_name
 from daemon.pipeline import Outcome, Pipeline, Policy, Route
 from daemon.results import ERROR, error_file
@@ -38,14 +38,13 @@ ALONE_INTERRUPTIONS_ALLOWED = 3
 DOUBTS_ALLOWED = 5
 REPORTS_TRIED = 5
 CHANGES_REMEMBERED = 10_000
-RECORD_AGAIN_SECONDS = 1.0
 
 
 class Worker:
     """Runs jobs until the dispatcher stops. Many run side by side, each in a thread of its own.
 
     `run` returns at a stop and raises FatalError where the job table is lost; a job held then is redone at the next
-    start. `halt` ends the waiting for a sick disk.
+    start.
     """
 
     def __init__(
@@ -55,11 +54,10 @@ class Worker:
         jobs: JobTable,
         dispatcher: Dispatcher,
         pipeline: Pipeline,
+        endings: Endings,
         janitor: Janitor,
         policy: Policy,
         retry_command: Sequence[str],
-        ended: Callable[[State], None],
-        halt: Event,
         log: Log,
         clock: Callable[[], float],
     ) -> None:
@@ -68,11 +66,11 @@ class Worker:
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._pipeline = pipeline
+        self._endings = endings
+        self._record = endings.record
         self._janitor = janitor
         self._policy = policy
         self._retry_command = retry_command
-        self._ended = ended
-        self._halt = halt
         self._log = log
         self._clock = clock
         self._doubts: dict[int, int] = {}
@@ -82,23 +80,27 @@ class Worker:
     def run(self) -> None:
         """Work until stopped."""
         while (job := self._dispatcher.take()) is not None:
+            handed_over = False
             try:
-                self._judge(self._routes[job.watch], job)
+                handed_over = self._judge(self._routes[job.watch], job)
             except EnvironmentProblem as problem:  # that the document is to blame could not be made known
                 self._health[job.watch].fell_ill(problem)
                 self._release(job)
             except Stopped:  # while it was to be found out who is to blame
                 self._release(job)
             finally:
-                self._pipeline.left(job)
+                if not handed_over:
+                    self._pipeline.left(job)
 
-    def _judge(self, route: Route, job: Job) -> None:
+    def _judge(self, route: Route, job: Job) -> bool:
         try:
-            self._work(route, job)
+            return self._work(route, job)
         except EnvironmentProblem as problem:
             self._suspect_surroundings(route, job, problem)
+            return False
 
-    def _work(self, route: Route, job: Job) -> None:
+    def _work(self, route: Route, job: Job) -> bool:
+        """Bring the job to its end. True where `endings` has it, who carries that on."""
         try:
             self._refuse_killer(job)
             self._jobs.start(job)
@@ -118,10 +120,11 @@ class Worker:
         except (EnvironmentProblem, FatalError):
             raise
         except Exception as error:
-            self._log.error("internal error", **_about(job), error=repr(error), exception=traceback.format_exc())
+            self._log.error("internal error", **about(job), error=repr(error), exception=traceback.format_exc())
             self._failed_attempt(route, job, TransientError(Kind.INTERNAL, f"convertd failed: {error!r}"))
         else:
-            self._succeed(route, job, outcome)
+            return self._succeed(route, job, outcome)
+        return False
 
     def _suspect_surroundings(self, route: Route, job: Job, problem: EnvironmentProblem) -> None:
         """Believe it if the watch's probe agrees; else, after a few times, it is the document's."""
@@ -142,31 +145,18 @@ class Worker:
 
     # -- the ends of a job -------------------------------------------------------------------------------------
 
-    def _succeed(self, route: Route, job: Job, outcome: Outcome) -> None:
-        if outcome.conversion is None:
-            if outcome.state is None:
-                self._record(lambda: self._jobs.fold(job))
-                route.documents(job).settled(job, State.COMPLETED)
-                self._dispatcher.done(job)
-            else:
-                self._end(job, outcome.state)
-            return
-        conversion, disposal = outcome.conversion, route.on_success(job)
-        dispose = disposal.action != "keep"
-        if not self._record(lambda: self._jobs.complete(job, conversion, outcome.output, dispose=dispose)):
-            self._dispatcher.done(job)  # somebody else has ended it, or the daemon halts
-            return
-        if dispose:
-            self._janitor.add(job, disposal)
-        self._settle(job, State.COMPLETED)
-        self._dispatcher.done(job)
-        self._log.info(
-            "converted",
-            **_about(job),
-            engine=conversion.engine,
-            seconds=round(conversion.convert_seconds, 3),
-            output=outcome.output,
-        )
+    def _succeed(self, route: Route, job: Job, outcome: Outcome) -> bool:
+        if outcome.conversion is not None:
+            self._acquit(job)
+            self._endings.completed(route, job, outcome.conversion, outcome.output)
+            return True
+        if outcome.state is None:
+            self._record(lambda: self._jobs.fold(job))
+            route.documents(job).settled(job, State.COMPLETED)
+            self._dispatcher.done(job)
+        else:
+            self._end(job, outcome.state)
+        return False
 
     def _failed_attempt(self, route: Route, job: Job, error: TransientError) -> None:
         if self._health[job.watch].blames_environment(error.size_bytes):
@@ -181,7 +171,7 @@ class Worker:
         seconds = backoff[min(job.attempts, len(backoff) - 1)] if backoff else 0.0
         not_before = self._clock() + seconds * random.uniform(1.0, 1.1)  # noqa: S311 (spreads load only)
         self._record(lambda: self._jobs.back_off(job, error, not_before))
-        self._log.warning("attempt failed", **_about(job), error=error.message, again_in_seconds=seconds)
+        self._log.warning("attempt failed", **about(job), error=error.message, again_in_seconds=seconds)
         self._dispatcher.give_back(replace(job, attempts=job.attempts + 1), not_before)
 
     def _fail(self, route: Route, job: Job, error: DocumentError | TransientError) -> None:
@@ -204,7 +194,7 @@ class Worker:
                 self._unreported[job.id] = unreported + 1
                 self._back_off(job, unwritten)
                 return
-            self._log.error("error file not written", **_about(job), error=unwritten.message)
+            self._log.error("error file not written", **about(job), error=unwritten.message)
         disposal = route.on_failure(job)
         dispose = disposal.action != "keep"
         if not self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose)):
@@ -214,7 +204,7 @@ class Worker:
             self._janitor.add(job, disposal)
         self._settle(job, State.FAILED)
         self._dispatcher.done(job)
-        self._log.warning("failed", **_about(job), kind=error.kind.value, error=error.message, hint=error.hint)
+        self._log.warning("failed", **about(job), kind=error.kind.value, error=error.message, hint=error.hint)
 
     def _changed(self, route: Route, job: Job, changed: SourceChanged) -> None:
         """A newer version is there, which discovery queues; in quarantine nobody would discover it."""
@@ -237,7 +227,7 @@ class Worker:
         route.source.recheck(job.source)  # before `done`: there is no moment at which nobody has the document
         self._settle(job, State.SUPERSEDED)
         self._dispatcher.done(job)
-        self._log.info("changed while it was read", **_about(job))
+        self._log.info("changed while it was read", **about(job))
 
     def _vanished(self, job: Job) -> None:
         """A missing folder makes every document in it look gone: ask the watch's probe before believing it."""
@@ -250,33 +240,18 @@ class Worker:
         self._record(lambda: self._jobs.end(job, state))
         self._settle(job, state)
         self._dispatcher.done(job)
-        self._log.info(state.value, **_about(job))
+        self._log.info(state.value, **about(job))
 
     def _settle(self, job: Job, state: State) -> None:
         """Tell whoever waits for it that the job has ended."""
+        self._acquit(job)
+        self._endings.settle(job, state)
+
+    def _acquit(self, job: Job) -> None:
+        """Nothing need be held against the job any more."""
         self._doubts.pop(job.id, None)
         self._unreported.pop(job.id, None)
-        self._routes[job.watch].documents(job).settled(job, state)
-        self._ended(state)
 
     def _release(self, job: Job) -> None:
         self._record(lambda: self._jobs.release(job))
         self._dispatcher.give_back(job)
-
-    def _record(self, write: Callable[[], bool]) -> bool:
-        """Write to the job table, however long its disk is sick; a halt leaves the job to the next start.
-
-        False where nothing was written: then the job is no longer this worker's.
-        """
-        while True:
-            try:
-                return write()
-            except EnvironmentProblem as problem:
-                for health in list(self._health.values()):
-                    health.fell_ill(problem)
-                if self._halt.wait(RECORD_AGAIN_SECONDS):
-                    return False
-
-
-def _about(job: Job) -> dict[str, object]:
-    return {"job": job.id, "watch": job.watch, "source": display(job.source)}

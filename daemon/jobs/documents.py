@@ -65,8 +65,9 @@ def distrust(db: Connection, job_id: int, source: bytes) -> None:
 
 
 def distrust_interrupted(db: Connection) -> None:
-    """The same of all that were being delivered: their outputs may be those of an earlier version, or no longer."""
+    """The same of all that a worker had: their outputs may be those of an earlier version, or no longer. Not only of
+    those that are said to be delivered, which is written a moment after it has begun."""
     db.execute(
         """UPDATE documents SET converted_version = NULL, converted_sha256 = NULL WHERE (watch, source) IN
-           (SELECT watch, source FROM jobs WHERE state = 'processing' AND stage = 'deliver')"""
+           (SELECT watch, source FROM jobs WHERE state = 'processing')"""
     )

@@ -1,8 +1,9 @@
 """The job table: every change of a job's state is one method here, and one transaction.
 
 Methods that change something return after the change is durable, except `start` and `stage`, which are written with
-the next batch. Each write names the state it expects the row to be in and reports whether it found it so. All methods
-may be called from any thread. EnvironmentProblem means that nothing was changed because the disk is sick.
+the next batch, and `completion`, which says so itself. Each write names the state it expects the row to be in and
+reports whether it found it so. All methods may be called from any thread. EnvironmentProblem means that nothing was
+changed because the disk is sick.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from daemon import events
 from daemon.db import Connection, Readers, Writer
 from daemon.errors import DocumentError, TransientError
 from daemon.jobs import documents, ending, enqueue, orders
+from daemon.jobs.completion import Completion
 from daemon.jobs.disposals import Disposals
 from daemon.jobs.enqueue import Handed, Receipt
 from daemon.jobs.history import History
@@ -107,15 +109,18 @@ class JobTable:
                 """UPDATE jobs SET state = 'processing', stage = 'fetch', started_at = ?, finished_at = NULL
                    WHERE id = ? AND state = 'pending'""",
                 (now, job.id),
-            )
+            ),
+            patient=True,
         )
 
     def stage(self, job: Job, stage: Stage) -> None:
-        """What the job does now. Not durable on return."""
+        """What the job does now. Not durable on return, but soon where it is to be converted: should the daemon die
+        of it, that is counted against the document."""
         self._writer.post(
             lambda db: db.execute(
                 "UPDATE jobs SET stage = ? WHERE id = ? AND state = 'processing'", (stage.value, job.id)
-            )
+            ),
+            patient=stage is not Stage.CONVERT,
         )
 
     def is_current(self, job: Job) -> bool:
@@ -134,21 +139,28 @@ class JobTable:
 
     def complete(self, job: Job, conversion: Conversion, output: str, *, dispose: bool) -> bool:
         """The outputs are durable: so is now the job. False where the row was no longer processing."""
+        return self.completion(job, conversion, output, dispose=dispose).record()
+
+    def completion(self, job: Job, conversion: Conversion, output: str, *, dispose: bool) -> Completion:
+        """The same, to be recorded by the caller, who need not wait for it."""
         now = self._clock()
         event = events.completed(job, output, now) if self._outbox.wanted else None
         columns = ending.completed(job, conversion, output, now, dispose=dispose)
+        sha256, engine, first_engine = conversion.sha256, conversion.engine, conversion.first_engine
 
         def operation(db: Connection) -> bool:
             changed = ending.finish(db, job, State.COMPLETED, columns)
             if changed:
-                documents.converted(db, job, conversion.sha256)
+                documents.converted(db, job, sha256)
                 self._outbox.record(db, event)
             return changed
 
-        ended = self._told(job, State.COMPLETED, self._writer.call(operation), event)
-        if ended:
-            self._meter.converted(conversion.engine, conversion.first_engine)
-        return ended
+        def told(changed: bool) -> bool:
+            if self._told(job, State.COMPLETED, changed, event):
+                self._meter.converted(engine, first_engine)
+            return changed
+
+        return Completion(self._writer, operation, told)
 
     def fail(self, job: Job, error: DocumentError | TransientError, *, attempts: int, dispose: bool) -> bool:
         """The job has failed for good and its error file is durable."""

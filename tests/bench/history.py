@@ -57,10 +57,11 @@ class Remembering:
 
     def close(self) -> None:
         """End the writer."""
+        self._table.settle()
         self._table.close()
 
     def _claim(self) -> None:
-        self._table.finish(self._table.take())
+        self._table.finish_now(self._table.take())
 
     def _list(self) -> Any:
         with self._place.table() as db:

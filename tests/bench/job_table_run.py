@@ -69,6 +69,7 @@ def main() -> None:
     with subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as status:
         assert status.stdout and status.stdout.readline() == "ready\n"
         result = worked(ours, threads, jobs)
+        assert ours.ended == jobs, f"{ours.ended} of {jobs} jobs are durable"
         looked, busy = status.communicate("")[0].split()
     ours.close()
     print(json.dumps(asdict(Took(result.put_seconds, result.work_seconds, result.busy + int(busy), int(looked)))))
@@ -99,8 +100,10 @@ def worked(queue: Queue, threads: int, jobs: int) -> Took:
         connected.wait(START_SECONDS)
         begun = time.perf_counter()
         finished = sum(worker.result() for worker in workers)
+        queue.settle()
+        seconds = time.perf_counter() - begun
     assert finished == jobs, f"{finished} of {jobs} jobs are finished"
-    return Took(put_seconds, time.perf_counter() - begun, next(busy))
+    return Took(put_seconds, seconds, next(busy))
 
 
 def _insist(call: Callable[[], Any], busy: itertools.count[int]) -> Any:

@@ -18,15 +18,23 @@ PAGE = 512
 
 class Queue(Protocol):
     """What is compared. `take` and `finish` may be called from many threads, each of which calls `connect` before the
-    clock starts."""
+    clock starts. Once `settle` returns, within the clock, all that is finished is durable."""
 
     def connect(self) -> None: ...
     def put(self, count: int) -> None: ...
     def take(self) -> Any: ...
     def finish(self, taken: Any) -> None: ...
+    def settle(self) -> None: ...
 
 
-class PerThread:
+class Prompt:
+    """What is finished is durable at once."""
+
+    def settle(self) -> None:
+        """Nothing is left to wait for."""
+
+
+class PerThread(Prompt):
     """One sqlite3 connection a thread: WAL, synchronous=FULL, a page enqueued in one transaction, one transaction a
     claim and one a completion."""
 
@@ -75,7 +83,7 @@ class PerThread:
         return connection
 
 
-class Huey:
+class Huey(Prompt):
     """SqliteHuey, fsync=True (synchronous=FULL); a task is gone once it is taken, its result is stored."""
 
     def __init__(self, folder: str) -> None:
@@ -103,7 +111,7 @@ class Huey:
         self._huey.execute(taken)
 
 
-class PersistQueue:
+class PersistQueue(Prompt):
     """persist-queue's SQLiteAckQueue for many threads. It leaves synchronous to SQLite, where FULL is what most builds
     have, and all have here. Each get says after which job it wants the next: else the library looks through all that
     are done, the more of them the longer."""
@@ -134,7 +142,7 @@ class PersistQueue:
         self._queue.ack(id=taken)
 
 
-class LiteQueue:
+class LiteQueue(Prompt):
     """litequeue, one queue object a thread. It has no durable mode: it sets synchronous=NORMAL, which is put back to
     FULL here. A page is enqueued in one transaction."""
 

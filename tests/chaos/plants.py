@@ -40,11 +40,11 @@ def _dispose_first() -> None:
 
     succeed = Worker._succeed
 
-    def succeed_late(self: Any, route: Any, job: Any, outcome: Any) -> None:
+    def succeed_late(self: Any, route: Any, job: Any, outcome: Any) -> bool:
         if outcome.conversion is not None and route.on_success(job).action == "delete":
             with suppress(NotYet, SourceChanged, SourceVanished, TransientError):
                 route.source.dispose(job, route.on_success(job))
-        succeed(self, route, job, outcome)
+        return succeed(self, route, job, outcome)
 
     Worker._succeed = succeed_late  # type: ignore[method-assign]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.harness import ROOT, environment
 
 LAYERS = (
-    {"errors", "faults", "words", "meters", "memory"},
+    {"errors", "faults", "words", "meters", "memory", "inflow"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
     {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"},
     {"migration", "tables", "converters", "addresses", "logs", "monitor"},
@@ -23,8 +23,8 @@ LAYERS = (
     {"needs", "sources", "sinks", "jobs", "queries", "pool", "dispatch", "switches", "cancellations"},
     {"health", "disposal", "pipeline", "operations", "control", "plan", "install", "pulse"}
     | {"vitals", "notify", "metrics"},
-    {"manifests", "submissions", "discovery", "worker", "service"},
-    {"roster"},
+    {"manifests", "submissions", "discovery", "endings", "service"},
+    {"worker", "roster"},
     {"live", "reload"},
     {"supervisor"},
     {"app"},
@@ -35,7 +35,7 @@ LAYERS = (
 HEAVY = {"msgspec", "structlog", "rich", "boto3", "watchfiles", "liteparse", "xberg", "undoc", "html_to_markdown"}
 HEAVY |= {"prometheus_client"}
 QUICK = {"cli", "configfile", "control", "db", "errors", "faults", "meters", "queries", "schema", "statedir"}
-QUICK |= {"migration", "switches", "words"}
+QUICK |= {"inflow", "migration", "switches", "words"}
 
 
 def modules() -> list[Path]:

@@ -152,10 +152,10 @@ def test_an_operation_of_somebody_else_that_fails_cancels_no_cancellation(tmp_pa
         operations = Operations(database, table, switches, dict, Down(), lambda locations: None)
         answers: list[dict[str, Any]] = []
         writer.post(lambda db: go_on.wait(60))
-        until(lambda: not writer._queue.qsize(), "the writer is busy")
+        until(lambda: not len(writer._inflow), "the writer is busy")
         thread = threading.Thread(target=lambda: answers.append(operations.cancel({"ids": [job.id]})))
         thread.start()
-        until(lambda: writer._queue.qsize() == 1, "the cancellation is queued")
+        until(lambda: len(writer._inflow) == 1, "the cancellation is queued")
         writer.post(lambda db: db.execute("no SQL"))  # in the same transaction, which is rolled back for it
         go_on.set()
         thread.join(60)

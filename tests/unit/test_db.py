@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from queue import SimpleQueue
 
 import apsw
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from daemon import db as database
 from daemon.db import Connection, Readers, Writer, open_for_writing, reader
 from daemon.errors import EnvironmentProblem, FatalError, UsageError
+from daemon.inflow import Inflow
 from daemon.schema import MIGRATIONS
 from tests.harness import until
 
@@ -57,30 +57,61 @@ def test_operations_that_queue_up_share_one_commit(path: str, writer: Writer) ->
     assert writer.commits <= 2, "one for all that had queued up, one for the last"
 
 
-def test_those_whom_a_large_commit_released_are_waited_for(
-    path: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def others_come_back(seconds: float) -> None:
-        writer.post(add("second"))
-        writer.post(add("third"))
-
-    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=time.monotonic, sleep=others_come_back))
-    for number in range(3):
-        writer.post(add(str(number)))
+def test_a_patient_operation_goes_with_the_next_one(path: str, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_inflow", Inflow(linger_seconds=60.0))
     writer.start()
-    until(lambda: writer.commits == 1, "the first three are committed")
-    writer.call(add("first"))
-    assert writer.commits == 2
-    assert {"first", "second", "third"} <= names(path), "all that came meanwhile are in the same commit"
+    for number in range(10):
+        writer.post(add(str(number)), patient=True)
+    writer.call(add("last"))
+    assert len(names(path)) == 11
+    assert writer.commits == 1
 
 
-def test_a_lone_caller_is_not_kept_waiting(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waits.append))
+def test_a_patient_operation_is_carried_out_though_nothing_comes(path: str, writer: Writer) -> None:
     writer.start()
-    for number in range(5):
-        writer.call(add(str(number)))
-    assert not waits
+    writer.post(add("a"), patient=True)
+    until(lambda: names(path) == {"a"}, "it is carried out")
+
+
+class Told:
+    """Hears of an operation."""
+
+    def __init__(self) -> None:
+        self.heard: SimpleQueue[object] = SimpleQueue()
+
+    def set_result(self, value: object) -> None:
+        self.heard.put(value)
+
+    def set_exception(self, error: BaseException) -> None:
+        self.heard.put(error)
+
+
+def test_who_hears_of_an_operation_hears_of_it_once_it_is_durable(path: str, writer: Writer) -> None:
+    writer.start()
+    good, bad = Told(), Told()
+
+    def broken(db: Connection) -> None:
+        raise ValueError("broken")
+
+    writer.post(add("a"), good, patient=True)
+    writer.post(broken, bad, patient=True)
+    assert good.heard.get(timeout=30) is None
+    assert names(path) == {"a"}
+    assert isinstance(bad.heard.get(timeout=30), ValueError)
+
+
+def test_who_hears_of_an_operation_hears_that_the_writer_has_died(path: str) -> None:
+    writer = Writer(path)
+    told = Told()
+
+    def die(db: Connection) -> None:
+        writer.post(add("a"), told)
+        raise SystemExit
+
+    writer.start()
+    writer.post(die)
+    assert isinstance(told.heard.get(timeout=30), FatalError)
+    assert not writer.alive()
 
 
 def test_a_failing_operation_does_not_take_its_batch_with_it(path: str, writer: Writer) -> None:

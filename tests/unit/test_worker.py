@@ -15,6 +15,7 @@ from daemon import queries
 from daemon.config import for_folders
 from daemon.db import Readers, Writer, reader
 from daemon.dispatch import Dispatcher
+from daemon.endings import Endings
 from daemon.errors import ConvertdError, EnvironmentProblem, Kind, Stopped, TransientError
 from daemon.health import REASON, Health
 from daemon.jobs import JobTable
@@ -80,17 +81,28 @@ class Bench:
         documents = SimpleNamespace(settled=lambda job, state: None)
         watch = config.watches[0]._replace(name="inbox")
         route = Route(watch, cast(Any, documents), cast(Any, self.sink), cast(Any, documents))
+        routes, healths = {"inbox": route}, {"inbox": self.health}
+        endings = Endings(
+            routes,
+            healths,
+            self.jobs,
+            self.dispatcher,
+            cast(Any, None),
+            lambda state: None,
+            lambda job: None,
+            threading.Event(),
+            cast(Any, Quiet()),
+        )
         self.worker = Worker(
-            {"inbox": route},
-            {"inbox": self.health},
+            routes,
+            healths,
             self.jobs,
             self.dispatcher,
             cast(Any, self.pipeline),
+            endings,
             cast(Any, None),
             Policy(config.limits, config.retry._replace(attempts=1, backoff_seconds=())),
             ["convertd", "retry"],
-            lambda state: None,
-            threading.Event(),
             cast(Any, Quiet()),
             time.time,
         )
