@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from itertools import chain, repeat
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -130,7 +129,7 @@ class Endings:
 
     def _tell(self, one: _Completed) -> None:
         job = one.job
-        ended = self.record(_recording(one.completion))
+        ended = self.record(one.completion.outcome)
         if ended:
             if one.disposal.action != "keep":
                 self._janitor.add(job, one.disposal)
@@ -150,13 +149,3 @@ class Endings:
 def about(job: Job) -> dict[str, object]:
     """What a line of the log says about which job it is."""
     return {"job": job.id, "watch": job.watch, "source": display(job.source)}
-
-
-def _recording(completion: Completion) -> Callable[[], bool]:
-    """Tells what has come of it; asked again, records it anew."""
-    attempts = chain([completion.result], repeat(completion.record))
-
-    def attempt() -> bool:
-        return next(attempts)()
-
-    return attempt

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,7 +23,7 @@ from daemon.dispatch import Dispatcher
 from daemon.endings import Endings
 from daemon.errors import FatalError
 from daemon.health import Health
-from daemon.jobs import JobTable
+from daemon.jobs import Completion, JobTable
 from daemon.model import Candidate, Conversion, Disposal, Job, State
 from daemon.pipeline import Route
 from tests.harness import until
@@ -153,6 +156,48 @@ def test_a_full_disk_of_the_state_is_waited_for(table: Table, monkeypatch: pytes
     until(table.dispatcher.idle, "all are done")
     assert table.states() == ["completed", "completed"]
     assert table.told.count(("ended", State.COMPLETED)) == 2
+
+
+def test_what_a_disk_has_refused_that_is_well_by_now_is_recorded_at_once(table: Table) -> None:
+    first, second = table.taken(2)
+    told, go_on = threading.Event(), threading.Event()
+
+    def settled(job: Job, state: State) -> None:
+        told.set()
+        assert go_on.wait(60)
+
+    cast(Any, table.route.source).settled = settled
+    table.completed(first)
+    assert told.wait(60)
+    table.full = True
+    table.completed(second)
+    until(lambda: table.commits, "it is refused, and nobody has heard of that yet")
+    table.full = False
+    table.halt.set()  # a last chance, which it must be given
+    go_on.set()
+    until(table.dispatcher.idle, "both are done")
+    assert table.states() == ["completed", "completed"]
+    assert not table.dispatcher.paused("inbox"), "the disk is well"
+
+
+def test_what_is_told_leaves_no_garbage(table: Table) -> None:
+    (job,) = table.taken(1)
+    completion = table.jobs.completion(job, CONVERTED, "/out/a.md", dispose=False)
+    gone = weakref.ref(completion)
+    told: SimpleQueue[Any] = SimpleQueue()
+
+    def hand_over(completion: Completion) -> None:
+        completion.record_later(lambda: told.put(completion))
+
+    gc.disable()
+    try:
+        hand_over(completion)
+        assert told.get(timeout=30).outcome()
+        del completion
+        table.writer.call(lambda db: None)  # the writer has another batch in hand
+        until(lambda: gone() is None, "it has gone with its last user", 10)
+    finally:
+        gc.enable()
 
 
 def test_a_halt_leaves_what_cannot_be_recorded_to_the_next_start(table: Table) -> None:
