@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from daemon.errors import ConvertdError, EnvironmentProblem, FatalError
-from daemon.s3.queues import MessageQueue
+from daemon.s3.queues import Message, MessageQueue
 from daemon.sources.base import Watcher
 from daemon.sources.sqs_held import Held
 
@@ -117,8 +117,18 @@ class Keeper:
 
 
 def settle_rest(queue: MessageQueue, held: Held) -> None:
-    """After `held.close`: what can be said to the queue now. If it cannot, the queue brings the messages again."""
+    """After `held.close`: have said to the queue what can be said now. If it cannot, it brings the messages again.
+
+    One that does not answer is not waited for: the thread that tells how jobs end serves all watches.
+    """
     finished, idle = held.rest()
+    if finished or idle:
+        thread = threading.Thread(target=_say_rest, args=(queue, finished, idle), name="sqs-rest", daemon=True)
+        thread.start()
+        thread.join(JOIN_SECONDS)
+
+
+def _say_rest(queue: MessageQueue, finished: list[Message], idle: list[Message]) -> None:
     with suppress(ConvertdError):
         if finished:
             queue.delete(finished)

@@ -27,7 +27,7 @@ from daemon.pipeline import Route
 from daemon.s3.clients import Clients
 from daemon.s3.objects import Bucket as S3Objects
 from daemon.s3.problems import translated
-from daemon.s3.queues import MessageQueue
+from daemon.s3.queues import Message, MessageQueue
 from daemon.settings import S3, Watch
 from daemon.sinks.base import Sink
 from daemon.sources import sqs_keeper, sqs_receiving
@@ -564,6 +564,29 @@ def test_a_stop_ends_the_waiting_for_messages(start: Start, queue: Queue) -> Non
     clients.stop()
     assert rig.end() < 5
     assert rig.lines.events == []
+
+
+def test_who_tells_of_an_end_after_the_stop_does_not_wait_for_a_queue_that_does_not_answer(
+    start: Start, queue: Queue, moto_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = start()
+    moto_bucket.put("in/a.txt", b"hello")
+    job = rig.take()
+    rig.end()
+    asked, answer = threading.Event(), threading.Event()
+
+    def delete(self: MessageQueue, messages: object) -> list[Message]:
+        asked.set()
+        assert answer.wait(60)
+        return []
+
+    monkeypatch.setattr(MessageQueue, "delete", delete)
+    teller = threading.Thread(target=rig.finish, args=(job,), daemon=True)
+    teller.start()
+    assert asked.wait(30)
+    teller.join(30)
+    assert not teller.is_alive(), "other watches' jobs end in this thread, too"
+    answer.set()
 
 
 def test_after_a_restart_a_message_waits_for_the_job_that_is_there(
