@@ -109,13 +109,13 @@ class Lanes:
         """The job no longer runs. What waited for it to end is queued."""
         del self._running[(job.watch, job.source)]
         self._lanes[job.watch].running -= 1
-        self._roll.forget(job.id)
         self._alone = False
-        for waiting in self._behind.pop((job.watch, job.source), []):
-            dropped = waiting.id in self._roll.dropped
-            self._roll.forget(waiting.id)
-            if not dropped:
-                self._add(waiting, 0.0)
+        behind = self._behind.pop((job.watch, job.source), [])
+        pending = [waiting for waiting in behind if waiting.id not in self._roll.dropped]
+        for over in (job, *behind):
+            self._roll.forget(over.id)
+        for waiting in pending:
+            self._add(waiting, 0.0)
 
     def give_back(self, job: Job, not_before: float) -> None:
         """The job no longer runs, and is pending in the job table again, as it stands there."""
@@ -223,7 +223,9 @@ class Lanes:
         document = (job.watch, job.source)
         running = self._running.get(document)
         if running is not None and running.id == job.id:
-            self._behind.setdefault(document, []).append(job)
+            others = [waiting for waiting in self._behind.get(document, []) if waiting.id != job.id]
+            self._behind[document] = [*others, job]
+            self._roll.dropped.discard(job.id)
 
     def _take_out(self, dropped: set[int]) -> None:
         """Jobs that were dropped are pending again, before anybody has come across what was left of them."""

@@ -242,6 +242,31 @@ def test_a_dropped_version_behind_a_running_one_stays_dropped() -> None:
     assert dispatcher.idle()
 
 
+def test_a_retry_that_is_cancelled_while_its_worker_has_not_said_that_it_ended_does_not_run() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1, "x"), job(2, "y")])
+    first = take(dispatcher)
+    dispatcher.add([job(1, "x")])
+    dispatcher.drop([1])
+    dispatcher.done(first)
+    assert take(dispatcher).id == 2
+
+
+def test_what_is_retried_once_more_then_runs_once() -> None:
+    dispatcher, _, _ = make()
+    dispatcher.add([job(1, "x"), job(2, "y")])
+    first = take(dispatcher)
+    dispatcher.add([job(1, "x")])
+    dispatcher.drop([1])
+    dispatcher.add([job(1, "x")])
+    dispatcher.done(first)
+    again = take(dispatcher)
+    assert again.id == 1
+    dispatcher.done(again)
+    assert take(dispatcher).id == 2
+    assert nothing_to_take(dispatcher)
+
+
 def test_what_is_given_back_comes_again_with_its_attempts() -> None:
     dispatcher, _, _ = make()
     dispatcher.add([job(1)])
@@ -431,6 +456,7 @@ def test_room_is_right_whatever_becomes_of_the_jobs(seed: int) -> None:
         number = generator.choice(list(held))
         if number not in running:
             del held[number]
+        retried.discard(number)
         dispatcher.drop([number])
 
     def retry() -> None:
