@@ -130,13 +130,19 @@ class Operations:
         ids = list(dict.fromkeys(_ids(request)))
         with self._running.withheld(ids):
             interrupted = {job_id for job_id in ids if self._running.interrupt(job_id)}
-            ended = self._jobs.cancel([job_id for job_id in ids if job_id not in interrupted])
+            # The row of one that runs may say pending: that it has been taken is written without anybody waiting.
+            late = self._running.still_running(set(ids) - interrupted, 0.0)
+            ended = self._jobs.cancel([job_id for job_id in ids if job_id not in interrupted | late])
             self._running.cancelled(ended)
         done = {job.id for job in ended}
         ending = self._running.still_running(interrupted, CANCEL_SECONDS)
         states = self._states(job_id for job_id in ids if job_id not in done)
         done |= {job_id for job_id in interrupted - ending if states[job_id] == State.CANCELLED}
-        refused = [_why_not(job_id, states[job_id], job_id in ending) for job_id in ids if job_id not in done]
+        refused = [
+            _why_not(job_id, states[job_id], ending=job_id in ending, late=job_id in late)
+            for job_id in ids
+            if job_id not in done
+        ]
         return {"cancelled": len(done), "refused": refused}
 
     def pause(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -204,9 +210,11 @@ def _ids(request: dict[str, Any]) -> list[int]:
     return found
 
 
-def _why_not(job_id: int, state: str | None, ending: bool) -> str:
+def _why_not(job_id: int, state: str | None, *, ending: bool, late: bool) -> str:
     if state is None:
         return f"job {job_id} does not exist (see: convertd jobs)"
     if ending:
         return f"job {job_id} is called off, but what it waits for does not answer: it ends with that"
+    if late and state == State.PENDING:
+        return f"job {job_id} is just coming to its end: nothing to cancel, or try again"
     return f"job {job_id} is {state}: nothing to cancel"

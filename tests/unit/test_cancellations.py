@@ -19,11 +19,13 @@ from daemon.dispatch import Dispatcher
 from daemon.errors import Cancelled, EnvironmentProblem, Kind, SourceChanged, TransientError
 from daemon.jobs import JobTable
 from daemon.live import Live
-from daemon.model import Candidate, Job, State
+from daemon.model import Candidate, Conversion, Job, State
 from daemon.operations import Down, Operations
 from daemon.pipeline import Pipeline, Policy, Route
 from daemon.switches import Switches
 from tests.harness import until
+
+CONVERSION = Conversion(b"# hi", "ab" * 32, "text/plain", "text", "1.0")
 
 
 @pytest.fixture
@@ -174,6 +176,32 @@ def test_who_waits_for_a_running_job_hears_when_it_is_done() -> None:
     assert dispatcher.runs([7, 8], 0.01) == {7}
     dispatcher.done(job)
     assert dispatcher.runs([7], 60.0) == set()
+
+
+def test_a_job_whose_result_appears_is_not_cancelled_though_its_row_says_pending(
+    tmp_path: Path, cancellations: Cancellations
+) -> None:
+    """That it was taken could not be written: the disk was full for a moment."""
+    database = str(tmp_path / "convertd.db")
+    writer = Writer(database)
+    writer.start()
+    try:
+        table = JobTable(writer, Readers(database))
+        table.register("inbox", "in", "out")
+        dispatcher = Dispatcher(["inbox"], table.pending, time.time, time.monotonic)
+        dispatcher.add(table.enqueue("inbox", [Candidate(b"a", "1", 1)], 5)[0])
+        job = dispatcher.take()
+        assert job is not None
+        assert cancellations.close(job.id)  # it is about to be delivered
+        live = Live(dispatcher, cast(Any, None), cast(Any, None), cancellations)
+        switches = Switches(writer, Readers(database))
+        operations = Operations(database, table, switches, dict, live, lambda locations: None)
+        answer = operations.cancel({"ids": [job.id]})
+        assert answer["cancelled"] == 0
+        assert "just coming to its end" in answer["refused"][0]
+        assert table.complete(job, CONVERSION, "a.md", dispose=False)
+    finally:
+        writer.close()
 
 
 def test_nobody_takes_up_what_is_just_being_cancelled(
