@@ -355,8 +355,9 @@ class Supervisor:
         self._join(DRAIN_SECONDS, until=lambda: self._stops > 1)
         parts.stops.halt.set()
         parts.pool.kill()
+        deadline = time.monotonic() + STOP_AT_ONCE_SECONDS  # for both: a service manager waits no longer than a minute
         self._join(STOP_AT_ONCE_SECONDS, until=lambda: False)
-        parts.endings.close(STOP_AT_ONCE_SECONDS)
+        parts.endings.close(max(0.0, deadline - time.monotonic()))
         parts.messenger.finish(TELL_SECONDS, hurry=lambda: self._stops > 1)
         parts.control.close()
         if parts.monitor is not None:
