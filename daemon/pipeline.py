@@ -180,7 +180,7 @@ class Pipeline:
             return False  # nothing to compare with, or a retry: somebody wants this very version converted again
         if not source.may_be_same(job.previous_version or "", job.version):
             return False
-        same = sha256(document) == job.previous_sha256
+        same = sha256(document) == self._jobs.converted_before(job)
         source.verify(job, document)
         return same
 

@@ -115,13 +115,23 @@ class JobTable:
 
     def stage(self, job: Job, stage: Stage) -> None:
         """What the job does now. Not durable on return, but soon where it is to be converted: should the daemon die
-        of it, that is counted against the document."""
-        self._writer.post(
-            lambda db: db.execute(
-                "UPDATE jobs SET stage = ? WHERE id = ? AND state = 'processing'", (stage.value, job.id)
-            ),
-            patient=stage is not Stage.CONVERT,
-        )
+        of it, that is counted against the document. From its delivery on nobody knows what the sink holds of it, until
+        it is completed."""
+
+        def operation(db: Connection) -> None:
+            db.execute("UPDATE jobs SET stage = ? WHERE id = ? AND state = 'processing'", (stage.value, job.id))
+            if stage is Stage.DELIVER:
+                documents.distrust(db, job.id, job.source)
+
+        self._writer.post(operation, patient=stage is not Stage.CONVERT)
+
+    def converted_before(self, job: Job) -> str | None:
+        """The digest of what the sink holds of the job's document; None where that is not known for certain. Not that
+        of when the job was queued: an older version may have been delivered since."""
+        sql = """SELECT converted_sha256 FROM documents
+                 WHERE watch = (SELECT id FROM watches WHERE name = ?) AND source = ?"""
+        rows = self._readers.rows(sql, (job.watch, job.source))
+        return rows[0][0] if rows else None
 
     def is_current(self, job: Job) -> bool:
         """Whether no newer version of the job's document has been recorded."""

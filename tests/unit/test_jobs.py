@@ -353,6 +353,18 @@ def test_after_an_interrupted_delivery_no_digest_is_trusted(jobs: JobTable) -> N
     assert enqueue(jobs, version="3").previous_sha256 is None
 
 
+def test_after_a_delivery_that_was_given_up_no_digest_is_trusted(jobs: JobTable) -> None:
+    """At a stop, or because the sink fell ill in the middle of it."""
+    first = enqueue(jobs)
+    jobs.start(first)
+    jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
+    second = enqueue(jobs, version="2")
+    jobs.start(second)
+    jobs.stage(second, Stage.DELIVER)
+    jobs.release_all()
+    assert enqueue(jobs, version="3").previous_sha256 is None
+
+
 def test_prune_walks_past_what_must_stay(jobs: JobTable, database: str) -> None:
     for number in range(20):
         job = enqueue(jobs, f"{number}")
