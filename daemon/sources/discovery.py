@@ -103,7 +103,7 @@ class FolderDiscovery:
     def _round(self) -> None:
         identity = self._identity()
         watch = self._arm()
-        tree = Tree(self._root.path, self._wanted.takes, self._clock)
+        tree = Tree(self._root.path, self._wanted.takes, self._clock, watch.entering)
         pace = Pace(self._intervals, watch, self._monotonic)
         scan: Iterator[list[Candidate]] | None = tree.walk()
         quiet = False
@@ -249,6 +249,11 @@ class Watch:
         self.changes = changes
         self.obstacle = obstacle
         self.network = network
+
+    def entering(self, folder: bytes) -> None:
+        """A folder is about to be listed."""
+        if self.changes is not None:
+            self.changes.entering(folder)
 
     def close(self) -> None:
         """No more news."""

@@ -18,13 +18,21 @@ _RACY = -1
 class Tree:
     """What is known of the folders below `root`; files are only passed on. Used by one thread.
 
-    Keeps an entry a folder, nothing a file. Raises OSError only where the root itself cannot be listed.
+    Keeps an entry a folder, nothing a file. Raises OSError only where the root itself cannot be listed. `entering` is
+    called with each folder before it is listed.
     """
 
-    def __init__(self, root: bytes, takes: Callable[[bytes], bool], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        takes: Callable[[bytes], bool],
+        clock: Callable[[], float],
+        entering: Callable[[bytes], None] = lambda folder: None,
+    ) -> None:
         self._root = root
         self._takes = takes
         self._clock = clock
+        self._entering = entering
         self._mtimes: dict[bytes, int] = {}
         self.unreadable: dict[bytes, str] = {}
 
@@ -64,6 +72,7 @@ class Tree:
     def _list(self, folder: bytes) -> Iterator[bytes | tuple[int, Candidate] | None]:
         """The subfolders (as paths) and files (with their mtimes) of one folder; None for all else."""
         path = self._path(folder)
+        self._entering(folder)
         try:
             mtime = os.stat(path, follow_symlinks=not folder).st_mtime_ns
             # A name that appears in the same tick as the last one leaves no trace in the mtime: list it once more.
