@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from daemon.checks.base import Finding, ok, warning
+from daemon.sources.wakeups import MOST_FOLDERS
 
 LIMITS = "/proc/sys/fs/inotify"
 SHARE = 0.9
@@ -13,25 +14,26 @@ SHARE = 0.9
 
 
 class Tally:
-    """Counts the folders that are to be watched. Safe to call from any thread."""
+    """Counts the folders that are to be watched, and what that takes of the kernel. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.folders = self.watches = 0
+        self.folders = self.watches = self.instances = 0
 
     def add(self, folders: int) -> None:
-        """One more watch with so many."""
+        """One more watch with so many: they are watched for their news, and to be woken by."""
         with self._lock:
             self.folders += folders
-            self.watches += 1
+            self.watches += folders + min(folders, MOST_FOLDERS)
+            self.instances += 2
 
 
 def check(tally: Tally, limits: str = LIMITS) -> Iterator[Finding]:
     """To be asked when all watches have been looked at."""
-    if not tally.watches:
+    if not tally.instances:
         return
     enough = True
-    for what, needed in (("watches", tally.folders), ("instances", tally.watches)):
+    for what, needed in (("watches", tally.watches), ("instances", tally.instances)):
         limit = _limit(f"{limits}/max_user_{what}")
         if limit is not None and needed > SHARE * limit:
             enough = False

@@ -287,15 +287,33 @@ def test_what_the_daemon_says_of_the_watch(places: Path, error: str, remedy: str
     assert error in found.what and remedy in found.remedy
 
 
-@pytest.mark.parametrize(("limit", "enough"), [(1000, True), (100, False), (90, False)])
-def test_the_limits_of_inotify(tmp_path: Path, limit: int, enough: bool) -> None:
+@pytest.mark.parametrize(
+    ("folders", "limit", "enough", "wanted"),
+    [
+        (95, 1000, True, 0),
+        (95, 210, False, 420),
+        (95, 180, False, 380),
+        (5000, 6000, False, 12000),
+        (5000, 7000, True, 0),
+    ],
+)
+def test_the_limits_of_inotify(tmp_path: Path, folders: int, limit: int, enough: bool, wanted: int) -> None:
     (tmp_path / "max_user_watches").write_text(f"{limit}\n")
     (tmp_path / "max_user_instances").write_text("128\n")
     tally = inotify.Tally()
-    tally.add(95)
+    tally.add(folders)
     (found,) = inotify.check(tally, str(tmp_path))
     assert found.level is (Level.OK if enough else Level.WARNING)
-    assert enough or f"max_user_watches={2 * limit if limit > 95 else 190}" in found.remedy
+    assert enough or f"max_user_watches={wanted} " in found.remedy
+
+
+def test_a_watch_takes_two_instances_of_inotify(tmp_path: Path) -> None:
+    (tmp_path / "max_user_instances").write_text("128\n")
+    tally = inotify.Tally()
+    for _ in range(60):
+        tally.add(1)
+    (found,) = inotify.check(tally, str(tmp_path))
+    assert "120 of the 128 inotify instances" in found.what and "max_user_instances=256 " in found.remedy
 
 
 # -- state_dir, machine, reporting -------------------------------------------------------------------------------------
