@@ -37,15 +37,14 @@ def drain(setting: Setting) -> Iterator[Row]:
         once = corpus.copies(found, min(len(found), count), _new(place, "once"))
         ours, alone, others = [], [], []
         for number in range(setting.rounds):
-            with tempfile.TemporaryDirectory(dir=place) as round_folder:
-                folder = Path(round_folder)
-                for turn in (0, 1, 2):
-                    if (way := (turn + number) % 3) == 0:
-                        ours.append(drained(documents, folder / "daemon"))
-                    elif way == 1:
-                        alone.append(pulled(bare(OFF), documents, _new(folder, "bare"), _processes()))
-                    else:
-                        others.append(pulled(MARKITDOWN, once, _new(folder, "other"), _processes()))
+            folder = _round(place, number)
+            for turn in (0, 1, 2):
+                if (way := (turn + number) % 3) == 0:
+                    ours.append(drained(documents, folder / "daemon"))
+                elif way == 1:
+                    alone.append(pulled(bare(OFF), documents, _new(folder, "bare"), _processes()))
+                else:
+                    others.append(pulled(MARKITDOWN, once, _new(folder, "other"), _processes()))
     rates = [count / one.seconds for one in ours]
     other_rates = [len(once) / one.seconds for one in others]
     yield _beside_bare(f"drain: {count} mixed documents", ours, alone, count)
@@ -65,10 +64,10 @@ def drain_scans(setting: Setting) -> Iterator[Row]:
         count = setting.sized(SCANS, QUICK_SCANS)
         documents = corpus.copies(corpus.scans(Path(place) / "made", setting.corpus), count, _new(place, "documents"))
         ours, alone = [], []
-        for _ in range(setting.rounds):
-            with tempfile.TemporaryDirectory(dir=place) as folder:
-                alone.append(pulled(bare(AUTO), documents, _new(folder, "bare"), _processes()))
-                ours.append(drained(documents, Path(folder) / "daemon", ocr=AUTO))
+        for number in range(setting.rounds):
+            folder = _round(place, number)
+            alone.append(pulled(bare(AUTO), documents, _new(folder, "bare"), _processes()))
+            ours.append(drained(documents, folder / "daemon", ocr=AUTO))
     yield _beside_bare(f"drain-ocr: {count} scans", ours, alone, count)
 
 
@@ -89,6 +88,13 @@ def _rate(rates: Sequence[float]) -> str:
 def _processes() -> int:
     """As many as the daemon has workers."""
     return len(os.sched_getaffinity(0))
+
+
+def _round(place: str, number: int) -> Path:
+    """The folder of a round, which stays until the last one is over. For minutes ext4 gives the inodes of what was
+    deleted to nobody, and looks at each of them again for every file that is made: the next round would measure that.
+    """
+    return _new(place, f"round-{number}")
 
 
 def _new(place: str | Path, name: str) -> Path:
@@ -124,12 +130,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rounds = []
-    for number in range(arguments.rounds):
-        with tempfile.TemporaryDirectory() as place:
-            found = corpus.originals(Path(place) / "made", arguments.corpus)
-            documents = corpus.copies(found, arguments.documents, _new(place, "documents"))
-            bare_seconds = pulled(bare(OFF), documents, _new(place, "bare"), _processes()).seconds
-            ours = drained(documents, Path(place) / "daemon")
+    with tempfile.TemporaryDirectory() as place:
+        found = corpus.originals(Path(place) / "made", arguments.corpus)
+        documents = corpus.copies(found, arguments.documents, _new(place, "documents"))
+        for number in range(arguments.rounds):
+            folder = _round(place, number)
+            bare_seconds = pulled(bare(OFF), documents, _new(folder, "bare"), _processes()).seconds
+            ours = drained(documents, folder / "daemon")
             row = {
                 "bare_seconds": bare_seconds,
                 "seconds": ours.seconds,
