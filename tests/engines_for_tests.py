@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import mmap
 import os
 import signal
@@ -43,6 +44,13 @@ class Slow(Echo):
     def work(self, text: str) -> str:
         time.sleep(float(text.split()[-1]))
         return text
+
+
+class Collected(Echo):
+    """Tells how garbage is collected in the child."""
+
+    def work(self, text: str) -> str:
+        return f"{gc.isenabled()} {gc.get_freeze_count() > sum(map(len, map(gc.get_objects, range(3))))}"
 
 
 class Loop(Echo):

@@ -8,6 +8,7 @@ orderly exit. What is written to stdout is lost, stderr goes to the parent as fa
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import importlib.util
 import io
@@ -84,7 +85,10 @@ def _serve(channel: wire.Channel) -> None:
     ]
     facts = sandbox.enter(readable, settings.memory_bytes)
     router = Router(settings.options)
+    gc.disable()  # what is loaded stays: to look through it for garbage is in vain, now and for every document
     router.warm()
+    gc.freeze()
+    gc.enable()
     channel.send(wire.Ready(landlock_abi=facts.landlock_abi, seccomp=facts.seccomp))
     while True:
         task, document = channel.receive_with_descriptor(wire.TO_CHILD)

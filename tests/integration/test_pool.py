@@ -358,6 +358,11 @@ def test_children_are_replaced_when_they_hold_too_much_memory() -> None:
         until(lambda: pool.facts()["restarts"] == 2, "two replacements")
 
 
+def test_a_child_collects_the_garbage_of_documents_and_does_not_look_through_what_it_has_loaded() -> None:
+    with running(Pool("Collected")) as pool:
+        assert pool.run("how?").markdown == b"True True"
+
+
 def test_a_child_that_dies_idle_is_replaced_and_no_document_blamed() -> None:
     with running(Pool(size=1)) as pool:
         pool.run("Echo")
