@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 BATCH = 256
 PATIENT = 64
-LINGER_SECONDS = 0.02
+LINGER_SECONDS = 0.01
 FOR_EVER = -1.0
 
 T = TypeVar("T")
