@@ -29,6 +29,8 @@ T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
 BUSY_TIMEOUT_MS = 10_000
+READER_CACHE_KIB, WRITER_CACHE_KIB = 256, 1024
+"""There is a reader a thread, and each would come to hold 2 MB of a table that the system's cache has anyway."""
 CLOSE_SECONDS = 10.0
 _SICK_DISK = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
@@ -229,6 +231,7 @@ class Readers:
         if connection is None:
             connection = apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READONLY)
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.execute(f"PRAGMA cache_size = {-READER_CACHE_KIB}")
             self._local.connection = connection
         return connection
 
@@ -271,6 +274,7 @@ def open_for_writing(path: str, fault: Fault = no_fault) -> Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = {-WRITER_CACHE_KIB}")
         _migrate(connection, path, fault)
     except apsw.Error as error:
         connection.close()

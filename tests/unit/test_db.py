@@ -166,6 +166,12 @@ def test_a_closed_table_has_nothing_in_its_log_even_with_readers_about(path: str
     assert Path(f"{path}-wal").stat().st_size == 0
 
 
+def test_no_connection_holds_much_of_a_large_table(path: str, writer: Writer) -> None:
+    writer.start()
+    assert Readers(path).rows("PRAGMA cache_size") == [(-256,)]
+    assert writer.call(lambda db: list(db.execute("PRAGMA cache_size"))) == [(-1024,)]
+
+
 def test_writers_and_readers_never_meet_a_busy_database(path: str, writer: Writer) -> None:
     writer.start()
     failures: list[BaseException] = []
