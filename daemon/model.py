@@ -32,9 +32,9 @@ class Job:
 
     `location` is where the document lies now if it is no longer at `source` (moved by a disposal), else None.
     `attempts` counts the attempts already finished. `interruptions` counts how often the daemon died while this
-    job was being converted. `previous_version` and `previous_sha256` are those of the last version of the
-    document whose content is known, for sources whose version can change though the content does not. `batch` is the
-    name of the batch it belongs to; a `submitted` document was handed in by a command and has no source but `location`.
+    job was being converted. `previous_version` is the last version of the document whose content is
+    known, for sources whose version can change though the content does not. `batch` is the name of the batch it belongs
+    to; a `submitted` document was handed in by a command and has no source but `location`.
     """
 
     id: int
@@ -48,7 +48,6 @@ class Job:
     discovered_at: float
     location: bytes | None = None
     previous_version: str | None = None
-    previous_sha256: str | None = None
     batch: str | None = None
     submitted: bool | int = False
 

@@ -176,11 +176,14 @@ class Pipeline:
 
     def _same_content(self, source: Documents, job: Job, document: Fetched) -> bool:
         """Whether only the file's identity changed (a chmod, a copy back from a backup) since it was converted."""
-        if job.previous_sha256 is None or job.previous_version in (None, job.version):
+        if job.previous_version in (None, job.version):
             return False  # nothing to compare with, or a retry: somebody wants this very version converted again
         if not source.may_be_same(job.previous_version or "", job.version):
             return False
-        same = sha256(document) == self._jobs.converted_before(job)
+        before = self._jobs.converted_before(job)
+        if before is None:
+            return False
+        same = sha256(document) == before
         source.verify(job, document)
         return same
 

@@ -18,7 +18,7 @@ class Disposals:
     def due(self) -> list[tuple[Job, str]]:
         """Jobs whose source is still to be disposed of, each with 'success' or 'failure'."""
         rows = self._readers.rows(JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
-        return [(job_of(row), row[15]) for row in rows]
+        return [(job_of(row), row[14]) for row in rows]
 
     def is_due(self, job: Job) -> bool:
         """Whether the disposal still stands."""

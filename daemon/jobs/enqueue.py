@@ -87,7 +87,7 @@ def _discovered(
     """Record a version unless it is the last one seen: its job, and the ids of pending ones that it supersedes."""
     known = first(
         db,
-        "SELECT version, converted_version, converted_sha256 FROM documents WHERE watch = ? AND source = ?",
+        "SELECT version, converted_version FROM documents WHERE watch = ? AND source = ?",
         (watch_id, candidate.source),
     )
     if known is not None and known[0] == candidate.version:
@@ -106,8 +106,8 @@ def _discovered(
            VALUES (?, ?, ?, ?, ?, ?, ?)""",
         (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now, batch_id),
     )
-    previous = {"previous_version": known[1], "previous_sha256": known[2]} if known else {}
-    job = _pending(db, watch, candidate, priority, now, batch=batch, **previous)
+    previous = known[1] if known else None
+    job = _pending(db, watch, candidate, priority, now, batch=batch, previous_version=previous)
     documents.seen(db, watch_id, candidate)
     return job, superseded
 

@@ -14,7 +14,7 @@ MOST_BINDINGS = 900
 T = TypeVar("T")
 
 JOB = """SELECT jobs.id, watches.name, jobs.source, jobs.version, jobs.size_bytes, jobs.priority, jobs.attempts,
-    jobs.interruptions, jobs.discovered_at, jobs.location, documents.converted_version, documents.converted_sha256,
+    jobs.interruptions, jobs.discovered_at, jobs.location, documents.converted_version,
     batches.name, jobs.submitted, jobs.not_before, jobs.disposal
 FROM jobs JOIN watches ON watches.id = jobs.watch
 LEFT JOIN batches ON batches.id = jobs.batch
@@ -24,7 +24,7 @@ LEFT JOIN documents ON documents.watch = jobs.watch AND documents.source = jobs.
 
 def job_of(row: Row) -> Job:
     """The job of a row that JOB has found."""
-    return Job(*row[:14])
+    return Job(*row[:13])
 
 
 def first(db: Connection, sql: str, bindings: tuple[Any, ...]) -> Row | None:

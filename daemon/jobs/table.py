@@ -257,7 +257,7 @@ class JobTable:
                  ORDER BY jobs.discovered_at - 600.0 * jobs.priority, jobs.id LIMIT ?""",
             (watch, limit),
         )
-        return [(job_of(row), row[14]) for row in rows]
+        return [(job_of(row), row[13]) for row in rows]
 
     # -- what operators ask for --------------------------------------------------------------------------------
 

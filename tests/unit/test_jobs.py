@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_a_conversion_is_remembered_by_its_digest(jobs: JobTable) -> None:
     jobs.start(first)
     jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
     second = enqueue(jobs, version="2")
-    assert (second.previous_version, second.previous_sha256) == ("1", CONVERSION.sha256)
+    assert (second.previous_version, jobs.converted_before(second)) == ("1", CONVERSION.sha256)
     jobs.start(second)
     assert jobs.fold(second)
     assert jobs.known.unknown("inbox", [candidate(version="2")]) == []
@@ -339,30 +339,23 @@ def test_a_retry_forgets_the_digest_so_that_it_converts(jobs: JobTable) -> None:
     jobs.start(job)
     jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
     (retried,), _ = jobs.retry([job.id])
-    assert retried.previous_sha256 is None
+    assert (retried.previous_version, jobs.converted_before(retried)) == (None, None)
 
 
-def test_after_an_interrupted_delivery_no_digest_is_trusted(jobs: JobTable) -> None:
+@pytest.mark.parametrize("given_up", [JobTable.recover, JobTable.release_all])
+def test_after_a_delivery_that_did_not_come_to_its_end_no_digest_is_trusted(
+    given_up: Callable[[JobTable], object], jobs: JobTable
+) -> None:
+    """Because the daemon died, or at a stop."""
     first = enqueue(jobs)
     jobs.start(first)
     jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
     second = enqueue(jobs, version="2")
     jobs.start(second)
     jobs.stage(second, Stage.DELIVER)
-    jobs.recover()
-    assert enqueue(jobs, version="3").previous_sha256 is None
-
-
-def test_after_a_delivery_that_was_given_up_no_digest_is_trusted(jobs: JobTable) -> None:
-    """At a stop, or because the sink fell ill in the middle of it."""
-    first = enqueue(jobs)
-    jobs.start(first)
-    jobs.complete(first, CONVERSION, "/out/a.md", dispose=False)
-    second = enqueue(jobs, version="2")
-    jobs.start(second)
-    jobs.stage(second, Stage.DELIVER)
-    jobs.release_all()
-    assert enqueue(jobs, version="3").previous_sha256 is None
+    given_up(jobs)
+    third = enqueue(jobs, version="3")
+    assert (third.previous_version, jobs.converted_before(third)) == (None, None)
 
 
 def test_prune_walks_past_what_must_stay(jobs: JobTable, database: str) -> None:

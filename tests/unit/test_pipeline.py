@@ -77,12 +77,12 @@ def test_what_holds_the_bytes_that_were_converted_last_is_not_converted_again(be
 
 
 def test_what_holds_the_bytes_of_before_an_older_version_was_delivered_is_converted_again(bench: Bench) -> None:
-    """It is found while the other one is being delivered, or that is not recorded yet: its own row knows the digest of
-    the one before, and the sink holds neither."""
+    """It is found while the other one is being delivered, or that is not recorded yet: its own row knows the one
+    before, and the sink holds neither."""
     bench.complete(bench.version("1"))
     between = bench.version("2")
     restored = bench.version("3")
-    assert restored.previous_sha256
+    assert restored.previous_version == "1"
     bench.jobs.stage(between, Stage.DELIVER)
     bench.complete(between)
     with pytest.raises(Stopped):
