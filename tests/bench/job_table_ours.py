@@ -37,7 +37,7 @@ class Ours:
         self.dispatcher = Dispatcher((WATCH,), self.jobs.pending, time.time, time.monotonic)
         self.ended = 0
         self.route, self.endings = self._endings(folder)
-        self.telling = threading.Thread(target=self.endings.run)
+        self.telling = threading.Thread(target=self.endings.run, daemon=True)
         self.telling.start()
 
     def connect(self) -> None:

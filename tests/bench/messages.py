@@ -18,7 +18,7 @@ from tests.bench.pickling import pickled
 from tests.bench.rows import Row, microseconds, ratios
 from tests.bench.suite import Bench, Setting
 
-SIZES = {"10 KB": (10_000, 50), "1 MB": (1_000_000, 20), "100 MB": (100_000_000, 2)}
+SIZES = {"10 KB": (10_000, 50), "1 MB": (1_000_000, 200), "100 MB": (100_000_000, 2)}
 """How large, and how often a round."""
 TARGETS = {"1 MB": 5.0}
 START_SECONDS = 60.0
