@@ -180,6 +180,11 @@ class Daemon:
         result = self.command("jobs", "--json", "--limit", "100000", *options)
         return [json.loads(line) for line in result.stdout.split("\n") if line]
 
+    def said(self) -> list[dict[str, Any]]:
+        """Its log so far; a line of which only the beginning is there yet is left for the next time."""
+        lines, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in lines.split("\n") if line]
+
     def drop(self, name: str, content: bytes) -> Path:
         """A document that appears in the inbox by a rename."""
         target = self.inbox / name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import urllib.error
@@ -88,7 +87,7 @@ def test_each_document_has_one_line(tmp_path: Path) -> None:
         daemon.drop(f"{number}.html", b"<h1>a</h1>")
         daemon.drop(f"{number}.txt", b"")
     assert daemon.once() == 1
-    lines = [json.loads(line) for line in daemon.log.read_text().splitlines()]
+    lines = daemon.said()
     converted = [line for line in lines if line["event"] == "converted"]
     failed = [line for line in lines if line["event"] == "failed"]
     assert sorted(line["source"] for line in converted) == [f"{number}.html" for number in range(5)]

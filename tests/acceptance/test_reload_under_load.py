@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections import Counter
 from pathlib import Path
@@ -41,17 +40,13 @@ def reload(daemon: Daemon, config: str, times: int) -> None:
     until(lambda: events(daemon)["reloaded"] == times, f"reload {times} is applied")
 
 
-def records(daemon: Daemon) -> list[dict[str, str]]:
-    return [json.loads(line) for line in daemon.log.read_text().splitlines()]
-
-
 def events(daemon: Daemon) -> Counter[str]:
-    return Counter(record["event"] for record in records(daemon))
+    return Counter(record["event"] for record in daemon.said())
 
 
 def converted(daemon: Daemon) -> Counter[str]:
     """How often each document was said to be converted."""
-    return Counter(f"{one['watch']}/{one['source']}" for one in records(daemon) if one["event"] == "converted")
+    return Counter(f"{one['watch']}/{one['source']}" for one in daemon.said() if one["event"] == "converted")
 
 
 def some_more(daemon: Daemon) -> None:
