@@ -28,7 +28,7 @@ class Talk:
         self._begin_by = time.monotonic() + BEGIN_SECONDS
         self._heard_before_bytes = channel.heard_bytes
         self.begun = False
-        """Whether the child has said anything: until then the document has not touched it."""
+        """Whether the child has said anything about it: until then the document has not touched it."""
         self.engine = self.first_engine = ""
         """Which engine is at work, and which was first."""
         self.last = False
@@ -38,11 +38,11 @@ class Talk:
         """The result and its Markdown, or DocumentError as the child reports it. Raises what `kept` does."""
         for _ in range(PROGRESS_LIMIT):
             reply = self._channel.receive(wire.TO_PARENT, self._deadline if self.begun else self._begin_by)
+            if isinstance(reply, wire.Ready) or reply.token != self._token:
+                raise wire.ProtocolError("an answer to no question")
             self.begun = True
             if self._channel.heard_bytes - self._heard_before_bytes > TALK_BYTES:
                 break
-            if isinstance(reply, wire.Ready) or reply.token != self._token:
-                raise wire.ProtocolError("an answer to no question")
             if isinstance(reply, wire.Failure):
                 self.last = reply.last
                 raise DocumentError(reply.kind, printable(reply.message))

@@ -26,6 +26,9 @@ WARNING_LIMIT = 400  # characters: all of them fit into a frame
 SEND_SECONDS = 10.0
 LENGTH = struct.Struct(">I")
 TIMEVAL = struct.Struct("@ll")
+DESCRIPTOR = struct.Struct("@i")
+LATE = 1.01
+"""A deadline may be missed by a hundredth of the time: the kernel need not be told anew how long to wait, each time."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
 Pages = Annotated[int, msgspec.Meta(ge=0, lt=10_000_000)]
@@ -123,6 +126,7 @@ class Channel:
         self._end = end
         self._reads_ahead = reads_ahead
         self._ahead = b""
+        self._patience_seconds = 0.0
         self.heard_bytes = 0
         """How long the frames received were together."""
         self._bound(socket.SO_SNDTIMEO, SEND_SECONDS)
@@ -136,7 +140,10 @@ class Channel:
     def send(self, message: msgspec.Struct, descriptor: int | None = None) -> None:
         """Send a message, and what goes along."""
         frame = _frame(message)
-        sent = 0 if descriptor is None else socket.send_fds(self._end, [frame], [descriptor])
+        sent = 0
+        if descriptor is not None:
+            along = (socket.SOL_SOCKET, socket.SCM_RIGHTS, DESCRIPTOR.pack(descriptor))
+            sent = self._end.sendmsg([frame], [along])
         if sent < len(frame):
             self._end.sendall(memoryview(frame)[sent:])
 
@@ -151,11 +158,13 @@ class Channel:
         return self._decoded(decoder, self.receive_bytes(LENGTH.size, deadline), deadline)
 
     def receive_with_descriptor(self, decoder: msgspec.msgpack.Decoder[Message]) -> tuple[Message, int | None]:
-        """The next message and the descriptor that came with it, which is the caller's to close."""
-        length, descriptors, _, _ = socket.recv_fds(self._end, LENGTH.size, 1)
-        if len(length) < LENGTH.size:
-            raise EOFError
-        return self._decoded(decoder, length, None), descriptors[0] if descriptors else None
+        """The next message and the descriptor that came with it, which is the caller's to close.
+
+        To read ahead does no harm here: the kernel ends what is read where a descriptor comes along.
+        """
+        self._ahead, along, _, _ = self._end.recvmsg(SHORT_BYTES, socket.CMSG_SPACE(DESCRIPTOR.size))
+        descriptor = DESCRIPTOR.unpack(along[0][2])[0] if along else None
+        return self.receive(decoder), descriptor
 
     def receive_bytes(self, size_bytes: int, deadline: float | None = None) -> bytes:
         """Exactly so many bytes, in one object."""
@@ -173,8 +182,7 @@ class Channel:
         content[:at] = beginning
         view = memoryview(content)
         for _ in range(PIECES_LIMIT):
-            if deadline is not None:
-                self._bound(socket.SO_RCVTIMEO, deadline - time.monotonic())
+            self._wait_until(deadline)
             try:
                 received = self._end.recv_into(view[at:], size_bytes - at, socket.MSG_WAITALL)
             except BlockingIOError:
@@ -186,17 +194,10 @@ class Channel:
                 return bytes(content)
         raise ProtocolError("a message in too many pieces")
 
-    def silent(self) -> bool:
-        """Whether nothing waits to be read and the other side is there."""
-        if self._ahead:
-            return False
-        try:
-            self._end.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+    @property
+    def surplus(self) -> bool:
+        """Whether more came along with what has been received."""
+        return bool(self._ahead)
 
     def _decoded(self, decoder: msgspec.msgpack.Decoder[Message], length: bytes, deadline: float | None) -> Message:
         (size_bytes,) = LENGTH.unpack(length)
@@ -210,14 +211,22 @@ class Channel:
 
     def _some(self, size_bytes: int, deadline: float | None) -> bytes:
         """So many bytes or, as it comes, fewer or more: none at the end."""
-        if deadline is not None:
-            self._bound(socket.SO_RCVTIMEO, deadline - time.monotonic())
+        self._wait_until(deadline)
         try:
             if self._reads_ahead and size_bytes <= SHORT_BYTES:
                 return self._end.recv(SHORT_BYTES)
             return self._end.recv(size_bytes, socket.MSG_WAITALL)
         except BlockingIOError:
             raise TimeoutError from None
+
+    def _wait_until(self, deadline: float | None) -> None:
+        if deadline is None:
+            return
+        seconds = deadline - time.monotonic()
+        if not seconds <= self._patience_seconds <= seconds * LATE:
+            self._patience_seconds = 0.0
+            self._bound(socket.SO_RCVTIMEO, seconds)
+            self._patience_seconds = seconds
 
     def _bound(self, option: int, seconds: float) -> None:
         if seconds <= 0:
