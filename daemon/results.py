@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from daemon import __version__
 from daemon.errors import DocumentError, TransientError
 from daemon.model import Conversion, Job
@@ -85,5 +87,6 @@ def identity(job: Job) -> dict[str, Any]:
 
 
 def _dump(content: dict[str, Any]) -> bytes:
-    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-    return text.encode("utf-8", "replace")
+    # Indented afterwards: with `indent` json takes four times as long, at every document and with all threads waiting.
+    line = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+    return msgspec.json.format(line, indent=2) + b"\n"

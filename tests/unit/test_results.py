@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 
 from daemon import __version__
 from daemon.errors import DocumentError, Kind
@@ -66,6 +67,16 @@ def test_a_name_that_is_not_utf8_is_kept_exactly() -> None:
     sidecar = json.loads(bytes(result_files(job, CONVERSION, ("md", "json"), started_at=0, finished_at=0)[".json"]))
     assert sidecar["source"] == "caf\ufffd.pdf"
     assert base64.b64decode(sidecar["source_base64"]) == b"caf\xe9.pdf"
+
+
+def test_the_files_are_laid_out_for_people() -> None:
+    said = 'a "word" of Grüße,\n\x7f / </a> \u2028'
+    odd = replace(CONVERSION, title=said, warnings=(), convert_seconds=0.000001)
+    sidecar = bytes(result_files(JOB, odd, ("md", "json"), started_at=0, finished_at=0)[".json"])
+    assert sidecar.decode() == json.dumps(json.loads(sidecar), ensure_ascii=False, indent=2) + "\n"
+    assert b'  "warnings": [],\n' in sidecar
+    error = error_file(JOB, DocumentError(Kind.EMPTY, "\ud800"), attempts=1, failed_at=0, retry=["convertd"])
+    assert b'\n  "message": "?",\n' in error, "what is no Unicode keeps nobody from being told"
 
 
 def test_times_are_rfc_3339_utc() -> None:
