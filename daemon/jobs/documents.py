@@ -7,17 +7,44 @@ within a transaction, and change nothing of a document that has no row any more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
 from daemon.db import Connection
+from daemon.jobs.rows import in_groups, marks
 from daemon.model import Candidate, Job
 
 
-def seen(db: Connection, watch_id: int, candidate: Candidate) -> None:
-    """This version is there now."""
-    db.execute(
-        """INSERT INTO documents (watch, source, version) VALUES (?, ?, ?)
-           ON CONFLICT DO UPDATE SET version = excluded.version""",
-        (watch_id, candidate.source, candidate.version),
-    )
+class Versions(NamedTuple):
+    """Of a document: the last one seen, and the last one converted."""
+
+    seen: str | None
+    converted: str | None
+
+
+NEVER_SEEN = Versions(None, None)
+
+
+def known(db: Connection, watch_id: int, sources: Sequence[bytes]) -> dict[bytes, Versions]:
+    """What is remembered of those documents that have a row."""
+    found = {}
+    for group in in_groups(sources):
+        sql = f"""SELECT source, version, converted_version FROM documents
+                  WHERE watch = ? AND source IN ({marks("?", group)})"""
+        for source, *versions in db.execute(sql, (watch_id, *group)):
+            found[source] = Versions(*versions)
+    return found
+
+
+def seen(db: Connection, watch_id: int, candidates: Sequence[Candidate]) -> None:
+    """These versions are there now."""
+    for group in in_groups(candidates):
+        db.execute(
+            f"""INSERT INTO documents (watch, source, version) VALUES {marks("(?1, ?, ?)", group)}
+                ON CONFLICT DO UPDATE SET version = excluded.version""",
+            (watch_id, *chain.from_iterable((candidate.source, candidate.version) for candidate in group)),
+        )
 
 
 def unsee(db: Connection, job: Job) -> None:

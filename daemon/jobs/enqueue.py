@@ -6,15 +6,17 @@ its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 from daemon import batches
 from daemon.db import Connection
 from daemon.jobs import documents
-from daemon.jobs.rows import first, watch_id_of
+from daemon.jobs.documents import NEVER_SEEN
+from daemon.jobs.rows import first, in_groups, marks, watch_id_of
 from daemon.model import Candidate, Job, State
 
 
@@ -56,12 +58,19 @@ def discovered(
     superseded: list[int] = []
     watch_id = watch_id_of(db, watch)
     join = cache(partial(batches.add, db, watch_id, now=now))
-    for candidate in candidates:
-        batch = batch_of(candidate.source)
-        job, older = _discovered(db, watch_id, watch, candidate, priority, batch, join, now)
-        superseded += older
-        if job is not None:
-            new.append(job)
+    for page in _pages(candidates):
+        known = documents.known(db, watch_id, [candidate.source for candidate in page])
+        fresh = [candidate for candidate in page if known.get(candidate.source, NEVER_SEEN).seen != candidate.version]
+        for candidate in fresh:
+            if candidate.source in known:
+                superseded += _supersede(db, watch_id, candidate.source, now)
+        named = [(candidate, batch_of(candidate.source)) for candidate in fresh]
+        rows = [(c.source, c.version, c.size_bytes, None if batch is None else join(batch)) for c, batch in named]
+        job_ids = _insert(db, watch_id, priority, now, rows)
+        documents.seen(db, watch_id, fresh)
+        for job_id, (candidate, batch) in zip(job_ids, named, strict=True):
+            previous = known.get(candidate.source, NEVER_SEEN).converted
+            new.append(_pending(job_id, watch, candidate, priority, now, None, previous, batch))
     return new, superseded
 
 
@@ -74,42 +83,41 @@ def handed_in(
     return [_handed_in(db, watch_id, watch, batch, join, document, priority, now) for document in handed]
 
 
-def _discovered(
-    db: Connection,
-    watch_id: int,
-    watch: str,
-    candidate: Candidate,
-    priority: int,
-    batch: str | None,
-    join: Callable[[str], int],
-    now: float,
-) -> tuple[Job | None, list[int]]:
-    """Record a version unless it is the last one seen: its job, and the ids of pending ones that it supersedes."""
-    known = first(
-        db,
-        "SELECT version, converted_version FROM documents WHERE watch = ? AND source = ?",
-        (watch_id, candidate.source),
+def _pages(candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    """The same in their order, in pieces in which no document comes twice: of two versions one supersedes the other."""
+    page: dict[bytes, Candidate] = {}
+    for candidate in candidates:
+        if candidate.source in page:
+            yield list(page.values())
+            page = {}
+        page[candidate.source] = candidate
+    yield list(page.values())
+
+
+def _supersede(db: Connection, watch_id: int, source: bytes, now: float) -> list[int]:
+    """End what is pending of a document; returns the ids."""
+    rows = db.execute(
+        """UPDATE jobs SET state = 'superseded', stage = NULL, finished_at = ?
+           WHERE watch = ? AND source = ? AND state = 'pending' AND location IS NULL RETURNING id""",
+        (now, watch_id, source),
     )
-    if known is not None and known[0] == candidate.version:
-        return None, []
-    superseded: list[int] = []
-    if known is not None:
-        rows = db.execute(
-            """UPDATE jobs SET state = 'superseded', stage = NULL, finished_at = ?
-               WHERE watch = ? AND source = ? AND state = 'pending' AND location IS NULL RETURNING id""",
-            (now, watch_id, candidate.source),
+    return [row[0] for row in rows]
+
+
+def _insert(
+    db: Connection, watch_id: int, priority: int, now: float, rows: Sequence[tuple[bytes, str, int, int | None]]
+) -> list[int]:
+    """Insert pending jobs; returns their ids. AUTOINCREMENT numbers the rows of a statement one after the other."""
+    ids: list[int] = []
+    for group in in_groups(rows):
+        db.execute(
+            f"""INSERT INTO jobs (watch, priority, discovered_at, source, version, size_bytes, batch)
+                VALUES {marks("(?1, ?2, ?3, ?, ?, ?, ?)", group)}""",
+            (watch_id, priority, now, *chain.from_iterable(group)),
         )
-        superseded = [row[0] for row in rows]
-    batch_id = None if batch is None else join(batch)
-    db.execute(
-        """INSERT INTO jobs (watch, source, version, size_bytes, priority, discovered_at, batch)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        (watch_id, candidate.source, candidate.version, candidate.size_bytes, priority, now, batch_id),
-    )
-    previous = known[1] if known else None
-    job = _pending(db, watch, candidate, priority, now, batch=batch, previous_version=previous)
-    documents.seen(db, watch_id, candidate)
-    return job, superseded
+        last = db.last_insert_rowid()
+        ids += range(last - len(group) + 1, last + 1)
+    return ids
 
 
 def _handed_in(
@@ -150,21 +158,10 @@ def _handed_in(
             document.location,
         ),
     )
-    job = _pending(db, watch, document, priority, now, batch=batch, location=document.location, submitted=True)
+    job = _pending(db.last_insert_rowid(), watch, document, priority, now, document.location, None, batch, True)
     return Receipt(job.id, State.PENDING, job)
 
 
-def _pending(db: Connection, watch: str, document: Candidate | Handed, priority: int, now: float, **more: Any) -> Job:
-    """The job whose row was inserted just now."""
-    return Job(
-        id=db.last_insert_rowid(),
-        watch=watch,
-        source=document.source,
-        version=document.version,
-        size_bytes=document.size_bytes,
-        priority=priority,
-        attempts=0,
-        interruptions=0,
-        discovered_at=now,
-        **more,
-    )
+def _pending(job_id: int, watch: str, document: Candidate | Handed, priority: int, now: float, *more: Any) -> Job:
+    """The job of a row that is new."""
+    return Job(job_id, watch, document.source, document.version, document.size_bytes, priority, 0, 0, now, *more)

@@ -13,6 +13,7 @@ from daemon import queries
 from daemon.db import Readers, Row, Writer, reader
 from daemon.errors import DocumentError, Kind, TransientError
 from daemon.jobs import JobTable
+from daemon.jobs.rows import AT_ONCE
 from daemon.model import Candidate, Conversion, Job, Stage, State
 
 CONVERSION = Conversion(b"# hi", "ab" * 32, "application/pdf", "liteparse", "1.0", pages=3)
@@ -161,6 +162,31 @@ def test_a_newer_version_supersedes_a_pending_older_one(jobs: JobTable, database
     assert superseded == [old.id]
     assert state(database, old) == State.SUPERSEDED
     assert jobs.is_current(new[0]) and not jobs.is_current(old)
+
+
+@pytest.mark.parametrize("count", [1, 2, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 5])
+def test_jobs_that_are_queued_together_have_the_rows_that_their_ids_say(jobs: JobTable, count: int) -> None:
+    def batch_of(source: bytes) -> str | None:
+        return "even" if int(source) % 2 == 0 else None
+
+    jobs.enqueue("inbox", [candidate(str(number)) for number in range(0, count, 3)], 5, batch_of)
+    page = [candidate(str(number), version=str(number % 5)) for number in range(count)]
+    new, superseded = jobs.enqueue("inbox", page, 4, batch_of)
+    assert [job.source for job in new] == [one.source for one in page if int(one.source) % 3 or one.version != "1"]
+    assert len(superseded) == sum(not int(job.source) % 3 for job in new)
+    rows = {job.id: job for job, _ in jobs.pending("inbox", 10 * count)}
+    assert [rows[job.id] for job in new] == new
+    assert jobs.enqueue("inbox", page, 4, batch_of) == ([], [])
+
+
+def test_of_the_versions_of_a_document_in_one_page_the_last_one_stays(jobs: JobTable, database: str) -> None:
+    page = [candidate(version="1"), candidate("b.pdf"), candidate(version="1"), candidate(version="2")]
+    (first, other, last), superseded = jobs.enqueue("inbox", page, 5)
+    assert superseded == [first.id]
+    assert [state(database, job) for job in (first, other, last)] == [State.SUPERSEDED, State.PENDING, State.PENDING]
+    assert jobs.is_current(last)
+    assert jobs.enqueue("inbox", page[-1:], 5) == ([], [])
+    assert counts(database) == {"pending": 2, "superseded": 1}
 
 
 def test_a_running_job_is_not_superseded_until_it_ends(jobs: JobTable, database: str) -> None:
