@@ -66,7 +66,8 @@ class Endings:
         self._log = log
         self._recorded: SimpleQueue[_Completed | None] = SimpleQueue()
         self._under_way = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # to be entered by the lock, which is quicker
 
     def completed(self, route: Route, job: Job, conversion: Conversion, output: str) -> None:
         """Its outputs are durable. Returns before the job is; waits only where too many are under way.
@@ -80,7 +81,7 @@ class Endings:
             self._dispatcher.done(job)
             self._left(job)
             return
-        completion.record_later(lambda: self._recorded.put(one))
+        completion.record_later(self._recorded.put, one)
 
     def run(self) -> None:
         """Tell what is recorded, until closed. Raises FatalError where the job table is lost."""
@@ -88,13 +89,13 @@ class Endings:
             try:
                 self._tell(one)
             finally:
-                with self._changed:
+                with self._lock:
                     self._under_way -= 1
                     self._changed.notify()
 
     def close(self, seconds: float) -> None:
         """No worker is there any more: `run` returns once nothing is under way, which is waited for so long."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: not self._under_way, seconds)
         self._recorded.put(None)
 
@@ -119,7 +120,7 @@ class Endings:
 
     def _admitted(self) -> bool:
         """Wait for room. False at a halt."""
-        with self._changed:
+        with self._lock:
             while self._under_way >= MOST_UNDER_WAY:
                 if self._halt.is_set():
                     return False

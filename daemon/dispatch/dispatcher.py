@@ -43,7 +43,8 @@ class Dispatcher:
         running_per_watch: int | None = None,
     ) -> None:
         self._refill = refill
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # to be entered by the lock, which is quicker
         self._lanes = Lanes(watches, clock, monotonic, longest_delay_seconds, capacity, running_per_watch)
         self._stopped = False
         self._waiting = 0  # threads in `take` that nothing is there for
@@ -53,42 +54,42 @@ class Dispatcher:
 
     def has(self, watch: str) -> bool:
         """Whether there is a lane for the watch."""
-        with self._changed:
+        with self._lock:
             return watch in self._lanes.watches()
 
     def open(self, watch: str, paused: Iterable[str] = ()) -> None:
         """Make a lane for a new watch, paused for these reasons; the next `take` loads it from the job table."""
-        with self._changed:
+        with self._lock:
             self._lanes.open(watch, paused)
             self._changed.notify_all()
 
     def add(self, jobs: Iterable[Job], not_before: float = 0.0) -> None:
         """Queue jobs that are pending in the job table."""
         jobs = list(jobs)
-        with self._changed:
+        with self._lock:
             self._lanes.add(jobs, not_before)
             self._changed.notify_all()
 
     def drop(self, job_ids: Iterable[int]) -> None:
         """Forget queued jobs that are no longer pending in the job table."""
-        with self._changed:
+        with self._lock:
             self._lanes.drop(job_ids)
 
     @contextmanager
     def withheld(self, job_ids: Iterable[int]) -> Iterator[None]:
         """While this lasts none of these jobs is handed out: for who changes them in the job table."""
-        with self._changed:
+        with self._lock:
             ids = self._lanes.withhold(job_ids)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._lanes.let_out(ids)
                 self._changed.notify_all()
 
     def fill(self) -> None:
         """Load every lane from the job table, as at start."""
-        with self._changed:
+        with self._lock:
             watches = self._lanes.watches()
         for watch in watches:
             self._fill(watch)
@@ -96,7 +97,7 @@ class Dispatcher:
     def take(self) -> Job | None:
         """The next job, waiting for one; None once stopped. The caller must call `done` or `give_back` for it."""
         while True:
-            with self._changed:
+            with self._lock:
                 self._turns += 1
                 if self._stopped:
                     return None
@@ -114,52 +115,52 @@ class Dispatcher:
 
     def done(self, job: Job) -> None:
         """The job has reached a final state in the job table."""
-        with self._changed:
+        with self._lock:
             self._lanes.done(job)
             self._changed.notify_all()
 
     def give_back(self, job: Job, not_before: float = 0.0) -> None:
         """The job is pending in the job table again, as it stands there."""
-        with self._changed:
+        with self._lock:
             self._lanes.give_back(job, not_before)
             self._changed.notify_all()
 
     def release_suspects(self) -> None:
         """Everything that was there at the start is queued: suspects may run when nothing else is left."""
-        with self._changed:
+        with self._lock:
             self._lanes.release_suspects()
             self._changed.notify_all()
 
     def pause(self, watch: str, reason: str) -> None:
         """Stop handing out jobs of a watch, until `resume` for the same reason. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._lanes.pause(watch, reason)
 
     def resume(self, watch: str, reason: str) -> None:
         """Lift a pause. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._lanes.resume(watch, reason)
             self._changed.notify_all()
 
     def stop(self) -> None:
         """Make every `take` return None from now on."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._changed.notify_all()
 
     def idle(self) -> bool:
         """Whether no job is queued, delayed or running."""
-        with self._changed:
+        with self._lock:
             return self._lanes.idle()
 
     def backlog(self) -> int:
         """Jobs in memory that have not ended: at most a few more than there are, less where lanes overflow."""
-        with self._changed:
+        with self._lock:
             return self._lanes.backlog()
 
     def census(self) -> Census:
         """How many jobs wait and run, without asking the job table."""
-        with self._changed:
+        with self._lock:
             return self._lanes.census()
 
     def moves(self, seconds: float) -> bool:
@@ -197,12 +198,12 @@ class Dispatcher:
         That is `slots` less those that are queued, delayed or running. It is 0 while the watch is paused, while the
         job table holds more of its jobs than memory does, while these are being read, and once stopped.
         """
-        with self._changed:
+        with self._lock:
             return 0 if self._stopped else self._lanes.room(watch, slots)
 
     def paused(self, watch: str) -> bool:
         """Whether jobs of the watch are held back, for whatever reason."""
-        with self._changed:
+        with self._lock:
             return self._lanes.paused(watch)
 
     def holds_back(self, watch: str) -> bool:
@@ -211,12 +212,12 @@ class Dispatcher:
 
     def running(self) -> list[Job]:
         """The jobs that workers hold now."""
-        with self._changed:
+        with self._lock:
             return self._lanes.running()
 
     def runs(self, job_ids: Collection[int], seconds: float = 0.0) -> set[int]:
         """Those of these jobs that workers hold; waits so long for them to be done."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: not self._lanes.running_of(job_ids), seconds)
             return self._lanes.running_of(job_ids)
 
@@ -224,18 +225,18 @@ class Dispatcher:
         try:
             self._fill(watch)
         except EnvironmentProblem:
-            with self._changed:
+            with self._lock:
                 self._changed.wait(1.0)
 
     def _fill(self, watch: str) -> None:
         """Read the first pending jobs of a watch. The query runs without the lock: it must not hold up the workers."""
-        with self._changed:
+        with self._lock:
             limit = self._lanes.refill_begins(watch)
         found: list[tuple[Job, float]] | None = None
         try:
             found = self._refill(watch, limit)
         finally:
-            with self._changed:
+            with self._lock:
                 self._lanes.refill_ends(watch, found, limit)
                 self._changed.notify_all()
 

@@ -107,13 +107,16 @@ class Lanes:
 
     def done(self, job: Job) -> None:
         """The job no longer runs. What waited for it to end is queued."""
-        del self._running[(job.watch, job.source)]
+        document = job.watch, job.source
+        del self._running[document]
         self._lanes[job.watch].running -= 1
         self._alone = False
-        behind = self._behind.pop((job.watch, job.source), [])
-        pending = [waiting for waiting in behind if waiting.id not in self._roll.dropped]
-        for over in (job, *behind):
-            self._roll.forget(over.id)
+        dropped = self._roll.dropped
+        behind = self._behind.pop(document, ())
+        pending = [waiting for waiting in behind if waiting.id not in dropped] if behind else ()
+        self._roll.forget(job.id)
+        for waiting in behind:
+            self._roll.forget(waiting.id)
         for waiting in pending:
             self._add(waiting, 0.0)
 

@@ -11,6 +11,7 @@ from daemon.jobs import documents
 from daemon.model import Conversion, Job, State
 
 Columns = dict[str, Any]
+Values = tuple[Any, ...]
 
 
 def finish(db: Connection, job: Job, state: State, columns: Columns) -> bool:
@@ -27,24 +28,32 @@ def finish(db: Connection, job: Job, state: State, columns: Columns) -> bool:
     return db.changes() == 1
 
 
-def completed(job: Job, conversion: Conversion, output: str, now: float, *, dispose: bool) -> Columns:
+def complete(db: Connection, job: Job, values: Values) -> bool:
+    """The same of a job whose outputs are durable; `values` are what `completed` says. It is what happens to most jobs:
+    a statement that is the same for all need not be put together, nor looked for."""
+    db.execute(
+        """UPDATE jobs SET state = 'completed', stage = NULL, attempts = ?, finished_at = ?, error_kind = NULL,
+           error = NULL, hint = NULL, output = ?, engine = ?, engine_version = ?, pages = ?, disposal = ?,
+           sha256 = ?, markdown_sha256 = ? WHERE id = ? AND state IN ('pending', 'processing')""",
+        (*values, job.id),
+    )
+    return db.changes() == 1
+
+
+def completed(job: Job, conversion: Conversion, output: str, now: float, *, dispose: bool) -> Values:
     """Of a job whose outputs are durable. Digests are kept for who asks about a batch."""
-    columns: Columns = {
-        "attempts": job.attempts + 1,
-        "finished_at": now,
-        "error_kind": None,
-        "error": None,
-        "hint": None,
-        "output": output,
-        "engine": conversion.engine,
-        "engine_version": conversion.engine_version,
-        "pages": conversion.pages,
-        "disposal": "success" if dispose else None,
-    }
-    if job.batch is not None:
-        columns["sha256"] = conversion.sha256
-        columns["markdown_sha256"] = hashlib.sha256(conversion.markdown).hexdigest()
-    return columns
+    batched = job.batch is not None
+    return (
+        job.attempts + 1,
+        now,
+        output,
+        conversion.engine,
+        conversion.engine_version,
+        conversion.pages,
+        "success" if dispose else None,
+        conversion.sha256 if batched else None,
+        hashlib.sha256(conversion.markdown).hexdigest() if batched else None,
+    )
 
 
 def failed(error: DocumentError | TransientError, attempts: int, now: float, *, dispose: bool) -> Columns:

@@ -155,22 +155,8 @@ class JobTable:
         """The same, to be recorded by the caller, who need not wait for it."""
         now = self._clock()
         event = events.completed(job, output, now) if self._outbox.wanted else None
-        columns = ending.completed(job, conversion, output, now, dispose=dispose)
-        sha256, engine, first_engine = conversion.sha256, conversion.engine, conversion.first_engine
-
-        def operation(db: Connection) -> bool:
-            changed = ending.finish(db, job, State.COMPLETED, columns)
-            if changed:
-                documents.converted(db, job, sha256)
-                self._outbox.record(db, event)
-            return changed
-
-        def told(changed: bool) -> bool:
-            if self._told(job, State.COMPLETED, changed, event):
-                self._meter.converted(engine, first_engine)
-            return changed
-
-        return Completion(self._writer, operation, told)
+        values = ending.completed(job, conversion, output, now, dispose=dispose)
+        return Completion(self._writer, self._outbox, self._meter, job, conversion, values, event)
 
     def fail(self, job: Job, error: DocumentError | TransientError, *, attempts: int, dispose: bool) -> bool:
         """The job has failed for good and its error file is durable."""

@@ -87,28 +87,29 @@ def _forget_interruptions() -> None:
 def _complete_all_versions() -> None:
     from daemon.jobs import ending
 
-    def finish(db: Any, job: Any, state: Any, columns: dict[str, Any]) -> bool:
-        assignments = "".join(f", {column} = ?" for column in columns)
+    complete = ending.complete
+
+    def complete_all(db: Any, job: Any, values: Any) -> bool:
+        complete(db, job, values)
         db.execute(
-            f"""UPDATE jobs SET state = ?, stage = NULL{assignments} WHERE source = ?
-                AND watch = (SELECT watch FROM jobs WHERE id = ?)""",
-            (state.value, *columns.values(), job.source, job.id),
+            """UPDATE jobs SET state = 'completed', stage = NULL, finished_at = ? WHERE source = ?
+               AND watch = (SELECT watch FROM jobs WHERE id = ?)""",
+            (values[1], job.source, job.id),
         )
         return True
 
-    ending.finish = finish
+    ending.complete = complete_all
 
 
 def _complete_nothing() -> None:
     from daemon.jobs import ending
-    from daemon.model import State
 
-    finish = ending.finish
+    complete = ending.complete
 
-    def finish_some(db: Any, job: Any, state: Any, columns: dict[str, Any]) -> bool:
-        return True if state is State.COMPLETED and job.id % 7 == 0 else finish(db, job, state, columns)
+    def complete_some(db: Any, job: Any, values: Any) -> bool:
+        return True if job.id % 7 == 0 else complete(db, job, values)
 
-    ending.finish = finish_some
+    ending.complete = complete_some
 
 
 def _no_verification() -> None:

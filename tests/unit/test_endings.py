@@ -187,7 +187,7 @@ def test_what_is_told_leaves_no_garbage(table: Table) -> None:
     told: SimpleQueue[Any] = SimpleQueue()
 
     def hand_over(completion: Completion) -> None:
-        completion.record_later(lambda: told.put(completion))
+        completion.record_later(told.put, completion)
 
     gc.disable()
     try:
