@@ -61,6 +61,7 @@ def main() -> None:
     """The console script."""
     if sys.argv[1:2] == ["run"]:  # which takes a while to load: it heeds then what has come meanwhile
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        _begin_anew()
     try:
         cli(prog_name="convertd")
     except ConfigError as error:
@@ -69,6 +70,13 @@ def main() -> None:
     except ConvertdError as error:
         _say(f"convertd: {error.message}", *([f"  → {error.hint}"] if error.hint else []))
         sys.exit(error.exit_code)
+
+
+def _begin_anew() -> None:
+    """For what runs for months. (What it takes to load is too much for a command that only looks.)"""
+    from daemon.memory import without_thread_caches
+
+    without_thread_caches()
 
 
 def _say(*lines: str) -> None:
