@@ -48,6 +48,7 @@ class Keeper:
         self._started = 0
         self._sandbox_told = False
         self._stopping = False
+        self._death: BaseException | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="converter-keeper", daemon=True)
 
@@ -57,6 +58,10 @@ class Keeper:
 
     @property
     def stopping(self) -> bool:
+        """Whether all has been ended by `kill`. Raises `FatalError` where that is because the thread has died: nobody
+        wants a stop, and no document is to blame for the end of its child."""
+        if self._death is not None:
+            raise FatalError(f"the thread that keeps the converters has died: {self._death!r}") from self._death
         return self._stopping
 
     @property
@@ -72,7 +77,7 @@ class Keeper:
     def take(self, *, fresh: bool = False) -> ChildProcess:
         """A ready child, a `fresh` one if no document may have spoilt it; waits for one to start, but not for ever.
 
-        Raises `EnvironmentProblem` if none can be started, `Stopped` after `kill`, `FatalError` if the thread is dead.
+        Raises `EnvironmentProblem` if none can be started, `Stopped` after `kill`, `FatalError` if the thread has died.
         """
         with self._state:
             if self._broken(fresh):
@@ -83,10 +88,8 @@ class Keeper:
                     raise EnvironmentProblem(f"no converter can be started: {self._failures[-1]}", CANNOT_START_HINT)
                 if fresh:
                     self._make_room()
-                if not self._thread.is_alive():
-                    raise FatalError("the thread that keeps the converters is dead")
                 self._state.wait(1.0)
-            if self._stopping:
+            if self.stopping:
                 raise Stopped("the converters are stopping")
             child = self._ready(fresh)[-1]
             self._idle.remove(child)
@@ -159,6 +162,9 @@ class Keeper:
                 self._spawn_missing()
                 self._watch()
                 self._reap()
+        except BaseException as error:
+            self._death = error  # first: the children die with this thread
+            raise
         finally:
             self._end_all()
 

@@ -89,7 +89,7 @@ class ConverterPool:
 
         Raises `Stopped` soon after `stopped()`, `called_off()` or a `kill`; so does a conversion that was interrupted
         because of it. A document that has its slot is converted although `stopped()`: a stop drains; one that is
-        called off is not.
+        called off is not. Raises `FatalError` where the thread that keeps the children has died.
         """
 
         def ended() -> bool:

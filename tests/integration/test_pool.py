@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from daemon import keeper
 from daemon.converters import talk
 from daemon.converters.base import Options
-from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped, TransientError
+from daemon.errors import DocumentError, EnvironmentProblem, FatalError, Kind, Stopped, TransientError
 from daemon.model import Conversion
 from daemon.pool import ChildSettings, ConverterPool
 from tests import documents
@@ -239,6 +239,22 @@ def test_noise_neither_blocks_nor_breaks_a_conversion(pool: Pool) -> None:
 def test_a_thread_left_behind_does_no_harm(pool: Pool) -> None:
     assert pool.run("Thread").markdown == b"Thread"
     assert pool.run("Echo after").markdown == b"Echo after"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_the_keeper_has_died_nothing_goes_on_and_no_document_is_to_blame() -> None:
+    with ThreadPoolExecutor(1) as threads, running(Pool(size=2)) as pool:
+        until(lambda: [member["state"] for member in pool.members()] == ["idle", "idle"], "both are ready")
+        converting = threads.submit(pool.run, "Loop", 600)
+        until(lambda: pool.busy() == 1, "the loop runs")
+        pool.events = cast(Any, None)  # to add to it fails, in the keeper's thread
+        (idle,) = [member["pid"] for member in pool.members() if member["state"] == "idle"]
+        os.kill(idle, signal.SIGKILL)
+        said = "the thread that keeps the converters has died: AttributeError"
+        with pytest.raises(FatalError, match=said):
+            converting.result(60)
+        with pytest.raises(FatalError, match=said):
+            pool.run("Echo")
 
 
 def test_a_child_that_talks_unasked_is_replaced() -> None:
