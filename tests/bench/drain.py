@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,19 +36,23 @@ def drain(setting: Setting) -> Iterator[Row]:
         count = setting.sized(DOCUMENTS, QUICK_DOCUMENTS)
         documents = corpus.copies(found, count, _new(place, "documents"))
         once = corpus.copies(found, min(len(found), count), _new(place, "once"))
-        ours, alone, others = [], [], []
+        ours, alone, others = defaultdict(list), defaultdict(list), []
         for number in range(setting.rounds):
             folder = _round(place, number)
             for turn in (0, 1, 2):
                 if (way := (turn + number) % 3) == 0:
-                    ours.append(drained(documents, folder / "daemon"))
+                    for workers in _workers():
+                        ours[workers].append(drained(documents, folder / f"daemon-{workers}", workers))
                 elif way == 1:
-                    alone.append(pulled(bare(OFF), documents, _new(folder, "bare"), _processes()))
+                    for workers in _workers():
+                        outbox = _new(folder, f"bare-{workers}")
+                        alone[workers].append(pulled(bare(OFF), documents, outbox, workers))
                 else:
-                    others.append(pulled(MARKITDOWN, once, _new(folder, "other"), _processes()))
-    rates = [count / one.seconds for one in ours]
+                    others.append(pulled(MARKITDOWN, once, _new(folder, "other"), _processors()))
+    for workers in _workers():
+        yield _beside_bare(f"drain: {count} mixed documents", ours[workers], alone[workers], count, workers)
+    rates = [count / one.seconds for one in ours[_processors()]]
     other_rates = [len(once) / one.seconds for one in others]
-    yield _beside_bare(f"drain: {count} mixed documents", ours, alone, count)
     converted = f"{others[0].converted} of {len(once)} converted"
     yield Row(
         f"drain: mixed documents, none to be read by OCR: ours / markitdown ({converted})",
@@ -66,14 +71,15 @@ def drain_scans(setting: Setting) -> Iterator[Row]:
         ours, alone = [], []
         for number in range(setting.rounds):
             folder = _round(place, number)
-            alone.append(pulled(bare(AUTO), documents, _new(folder, "bare"), _processes()))
+            alone.append(pulled(bare(AUTO), documents, _new(folder, "bare"), _processors()))
             ours.append(drained(documents, folder / "daemon", ocr=AUTO))
-    yield _beside_bare(f"drain-ocr: {count} scans", ours, alone, count)
+    yield _beside_bare(f"drain-ocr: {count} scans", ours, alone, count, _processors())
 
 
-def _beside_bare(label: str, ours: Sequence[Drained], alone: Sequence[Pulled], count: int) -> Row:
+def _beside_bare(label: str, ours: Sequence[Drained], alone: Sequence[Pulled], count: int, workers: int) -> Row:
     return Row(
-        f"{label}: ours / bare engines in as many processes, unsynced",
+        f"{label}, {workers} {'worker' if workers == 1 else 'workers'} on {_processors()} processors: "
+        "ours / bare engines in as many processes, unsynced",
         _rate([count / one.seconds for one in ours]),
         _rate([count / one.seconds for one in alone]),
         ratios((one.seconds for one in alone), (one.seconds for one in ours)),
@@ -85,8 +91,12 @@ def _rate(rates: Sequence[float]) -> str:
     return f"{statistics.median(rates):.1f}/s"
 
 
-def _processes() -> int:
-    """As many as the daemon has workers."""
+def _workers() -> list[int]:
+    """As many as processors, as the daemon has by default; and half as many, so that some are to spare."""
+    return sorted({max(1, _processors() // 2), _processors()}, reverse=True)
+
+
+def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
@@ -105,10 +115,10 @@ def _new(place: str | Path, name: str) -> Path:
 
 DRAIN = Bench(
     name="drain",
-    work="500 mixed documents through the daemon, N workers, everything durable",
-    against="the bare engines in N processes by the same routing, output unsynced; markitdown in N processes",
+    work="500 mixed documents through the daemon, everything durable; as many workers as processors, and half as many",
+    against="the bare engines in as many processes by the same routing, output unsynced; markitdown",
     to_reach="≥ 0.9 of the bare engines; ≥ 10 times markitdown",
-    feels="All that convertd guards against costs hardly any of the speed of its engines.",
+    feels="All that convertd guards against costs its engines no speed where they leave it a processor.",
     run=drain,
     needs=("markitdown",),
 )
@@ -135,7 +145,7 @@ def main() -> None:
         documents = corpus.copies(found, arguments.documents, _new(place, "documents"))
         for number in range(arguments.rounds):
             folder = _round(place, number)
-            bare_seconds = pulled(bare(OFF), documents, _new(folder, "bare"), _processes()).seconds
+            bare_seconds = pulled(bare(OFF), documents, _new(folder, "bare"), _processors()).seconds
             ours = drained(documents, folder / "daemon")
             row = {
                 "bare_seconds": bare_seconds,
