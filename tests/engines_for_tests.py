@@ -256,6 +256,14 @@ class DieNext(Echo):
         return text
 
 
+class HalfAWord(Echo):
+    """Converts its document, and a moment later begins to say something that never ends."""
+
+    def work(self, text: str) -> str:
+        threading.Timer(0.3, lambda: os.write(protocol_descriptor(), wire.LENGTH.pack(1000))).start()
+        return text
+
+
 class Stuck(Echo):
     """Converts its document, and stops the process a moment later."""
 

@@ -37,7 +37,7 @@ class Talk:
     def outcome(self, result_bytes: int) -> tuple[wire.Result, bytes | memoryview]:
         """The result and its Markdown, or DocumentError as the child reports it. Raises what `kept` does."""
         for _ in range(PROGRESS_LIMIT):
-            reply = self._channel.receive(wire.TO_PARENT, self._deadline if self.begun else self._begin_by)
+            reply = self._next()
             if isinstance(reply, wire.Ready) or reply.token != self._token:
                 raise wire.ProtocolError("an answer to no question")
             self.begun = True
@@ -53,6 +53,11 @@ class Talk:
             self.engine = printable(reply.engine)
             self.first_engine = self.first_engine or self.engine
         raise wire.ProtocolError("endless talk")
+
+    def _next(self) -> wire.Reply:
+        if self.begun:
+            return self._channel.receive(wire.TO_PARENT, self._deadline)
+        return self._channel.receive_first(wire.TO_PARENT, self._begin_by)
 
     def _markdown(self, result: wire.Result, result_bytes: int) -> bytes | memoryview:
         if result.size_bytes > result_bytes:

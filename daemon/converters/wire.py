@@ -107,9 +107,8 @@ of hands."""
 
 Message = TypeVar("Message")
 TO_CHILD: msgspec.msgpack.Decoder[Settings | Task] = msgspec.msgpack.Decoder(Settings | Task)
-TO_PARENT: msgspec.msgpack.Decoder[Ready | Progress | Result | End | Failure] = msgspec.msgpack.Decoder(
-    Ready | Progress | Result | End | Failure
-)
+Reply = Ready | Progress | Result | End | Failure
+TO_PARENT: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 class Channel:
@@ -156,6 +155,16 @@ class Channel:
     def receive(self, decoder: msgspec.msgpack.Decoder[Message], deadline: float | None = None) -> Message:
         """The next message."""
         return self._decoded(decoder, self.receive_bytes(LENGTH.size, deadline), deadline)
+
+    def receive_first(self, decoder: msgspec.msgpack.Decoder[Message], deadline: float) -> Message:
+        """The next message, which is a short one, of a channel that reads ahead. Raises `ProtocolError` if only the
+        beginning is there: what is short is sent at once, so the rest would be waited for in vain."""
+        self._ahead = self._ahead or self._some(LENGTH.size, deadline)
+        if not self._ahead:
+            raise EOFError
+        if len(self._ahead) < LENGTH.size + int.from_bytes(self._ahead[: LENGTH.size], "big"):
+            raise ProtocolError("half a message")
+        return self.receive(decoder, deadline)
 
     def receive_with_descriptor(self, decoder: msgspec.msgpack.Decoder[Message]) -> tuple[Message, int | None]:
         """The next message and the descriptor that came with it, which is the caller's to close.

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -446,6 +447,15 @@ def test_a_document_is_not_blamed_for_a_child_that_hangs_before_it_begins(monkey
         pid = next(iter(pool.pids()))
         until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", "it is stopped")
         assert pool.run("Echo words").markdown == b"Echo words"
+
+
+def test_a_document_is_not_held_up_by_half_a_word_about_the_one_before() -> None:
+    with running(Pool()) as pool, ThreadPoolExecutor(1) as threads:
+        pool.run("HalfAWord once")
+        time.sleep(0.5)  # it is said by now
+        following = threads.submit(pool.run, "Echo words")
+        assert following.result(talk.BEGIN_SECONDS / 2).markdown == b"Echo words"
+        assert [values["reason"] for _, values in pool.events] == ["garbage: half a message"]
 
 
 def test_a_document_that_crashes_a_fresh_child_is_to_blame() -> None:

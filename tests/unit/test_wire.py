@@ -179,6 +179,23 @@ def test_an_answer_of_another_token_does_not_count_as_a_beginning(ends: tuple[so
     assert not talking.begun, "the document would be blamed for what was said before it"
 
 
+@pytest.mark.parametrize("said", [b"\0", b"\0\0\0\x09", b"\0\0\0\x09half"])
+def test_a_first_word_of_which_there_is_a_half_is_not_waited_for(
+    ends: tuple[socket.socket, socket.socket], said: bytes
+) -> None:
+    ends[1].sendall(said)
+    talking = talk.Talk(daemons(ends), 7, soon())
+    with pytest.raises(wire.ProtocolError):
+        talking.outcome(1)
+    assert not talking.begun
+
+
+def test_a_child_that_is_gone_says_no_first_word(ends: tuple[socket.socket, socket.socket]) -> None:
+    ends[1].close()
+    with pytest.raises(EOFError):
+        talk.Talk(daemons(ends), 7, soon()).outcome(1)
+
+
 def test_a_shorter_deadline_is_kept_after_a_longer_one(ends: tuple[socket.socket, socket.socket]) -> None:
     channel = daemons(ends)
     wire.Channel(ends[1]).send(wire.Ready(landlock_abi=1, seccomp=True))
