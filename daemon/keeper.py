@@ -24,6 +24,8 @@ CANNOT_START_HINT = (
     "Mend what the error names (memory, process limits, an engine's library); convertd goes on by itself."
 )
 
+DIED_IDLE = "died while idle"
+
 OnEvent = Callable[[str, dict[str, object]], None]
 
 
@@ -43,6 +45,7 @@ class Keeper:
         self._starting: list[ChildProcess] = []
         self._idle: list[ChildProcess] = []
         self._busy: set[ChildProcess] = set()
+        self._hung_up: set[ChildProcess] = set()  # of the busy ones; whoever has it may not notice
         self._ended: list[ChildProcess] = []  # killed, not yet reaped
         self._failures: list[str] = []  # of starts, in a row
         self._started = 0
@@ -96,10 +99,13 @@ class Keeper:
             self._busy.add(child)
             return child
 
-    def give_back(self, child: ChildProcess) -> None:
-        """Return a child; one that is `unfit` is ended and replaced in the background."""
+    def give_back(self, child: ChildProcess) -> str:
+        """Return a child; one that is `unfit` or has died is ended and replaced in the background. Tells why it is."""
         with self._state:
             self._busy.remove(child)
+            if child in self._hung_up:
+                self._hung_up.remove(child)
+                child.unfit = child.unfit or DIED_IDLE
             if child.unfit or self._stopping:
                 self._dismiss(child)
             else:
@@ -112,6 +118,7 @@ class Keeper:
                 self._failures.clear()
             if child.unfit or recovered:
                 self._nudge()
+            return child.unfit
 
     def kill(self) -> None:
         """End all children now, and for good. Does not wait."""
@@ -203,14 +210,16 @@ class Keeper:
             pass  # dead already, which the watch sees
 
     def _watch(self) -> None:
-        """Wait until something happens to a child that is not converting, or somebody nudges."""
+        """Wait until something happens to a child, or somebody nudges. Of those that convert, too: they are given back
+        without a nudge, and must be watched from then on."""
         with self._state:
-            starting, idle, ended = list(self._starting), list(self._idle), list(self._ended)
+            starting, ended = list(self._starting), list(self._ended)
+            ready = [*self._idle, *(self._busy - self._hung_up)]
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         for child in starting:
             poll.register(child, select.POLLIN)
-        for child in [*idle, *ended]:
+        for child in [*ready, *ended]:
             poll.register(child, 0)  # hang-ups only: what an idle child says is found when it is used
         happened = {fd for fd, _ in poll.poll(self._patience_milliseconds(starting))}
         if self._wake in happened:
@@ -220,9 +229,9 @@ class Keeper:
                 self._arrived(child)
             elif time.monotonic() > child.started + START_SECONDS:
                 self._failed_to_start(child, f"it was not ready within {START_SECONDS:g} s")
-        for child in idle:
+        for child in ready:
             if child.fileno() in happened:
-                self._died_idle(child)
+                self._died(child)
 
     def _patience_milliseconds(self, starting: list[ChildProcess]) -> int | None:
         seconds = [child.started + START_SECONDS - time.monotonic() for child in starting]
@@ -261,16 +270,18 @@ class Keeper:
                 self._nudge()  # there may be no child whose news would lead to the next attempt
         self._on_event("converter did not start", {"reason": reason})
 
-    def _died_idle(self, child: ChildProcess) -> None:
+    def _died(self, child: ChildProcess) -> None:
         with self._state:
+            if child in self._busy:
+                self._hung_up.add(child)
             if child not in self._idle:
-                return  # taken meanwhile; whoever has it finds out
+                return
             self._idle.remove(child)
             self._dismiss(child)
             if not child.documents:
                 self._failures.append("it died before its first document")
         if not self._stopping:
-            self._on_event("converter replaced", {"pid": child.pid, "reason": "died while idle"})
+            self._on_event("converter replaced", {"pid": child.pid, "reason": DIED_IDLE})
 
     def _reap(self) -> None:
         with self._state:

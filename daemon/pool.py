@@ -14,7 +14,7 @@ from daemon.converters import wire
 from daemon.converters.base import Options
 from daemon.converters.process import ChildGone, ChildProcess
 from daemon.errors import DocumentError, Kind, Stopped, TransientError
-from daemon.keeper import Keeper, OnEvent
+from daemon.keeper import DIED_IDLE, Keeper, OnEvent
 from daemon.model import Conversion, display
 from daemon.turnstile import Turnstile
 
@@ -160,7 +160,7 @@ class ConverterPool:
             except ChildGone as error:
                 if stopped():
                     raise Stopped("the conversion was stopped") from error
-                child.unfit = child.unfit or "died while idle"
+                child.unfit = child.unfit or DIED_IDLE
             except DocumentError as error:
                 if stopped():
                     raise Stopped("the conversion was stopped") from error
@@ -183,8 +183,7 @@ class ConverterPool:
             del self._work[child]
         if not child.unfit and self._served_long(child):
             child.unfit = LONG_SERVICE
-        reason = child.unfit
-        self._keeper.give_back(child)
+        reason = self._keeper.give_back(child)
         if reason and not self._keeper.stopping:
             event = "converter relieved" if reason in EXPECTED else "converter replaced"
             self._on_event(event, {"pid": child.pid, "reason": reason})

@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 
 from daemon import keeper
-from daemon.converters import talk
+from daemon.converters import talk, wire
 from daemon.converters.base import Options
 from daemon.errors import DocumentError, EnvironmentProblem, FatalError, Kind, Stopped, TransientError
 from daemon.model import Conversion
@@ -379,6 +379,38 @@ def test_children_are_replaced_when_they_hold_too_much_memory() -> None:
 def test_a_child_collects_the_garbage_of_documents_and_does_not_look_through_what_it_has_loaded() -> None:
     with running(Pool("Collected")) as pool:
         assert pool.run("how?").markdown == b"True True"
+
+
+def test_a_child_that_was_busy_when_another_was_replaced_is_watched_again() -> None:
+    with running(Pool(size=2)) as pool, ThreadPoolExecutor(1) as threads:
+        until(
+            lambda: len(pool.members()) == 2 and all(one["state"] == "idle" for one in pool.members()), "two children"
+        )
+        slow = threads.submit(pool.run, "Slow 3")
+        (pid,) = until(lambda: [one["pid"] for one in pool.members() if one["state"] == "busy"], "a busy child")
+        with pytest.raises(DocumentError):
+            pool.run("Crash")
+        assert slow.result().markdown
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: pid not in pool.pids(), "its end is noticed, though nothing is to be converted")
+        assert ("converter replaced", {"pid": pid, "reason": "died while idle"}) in pool.events
+
+
+def test_a_child_that_dies_after_its_answer_is_replaced_at_once() -> None:
+    settings = wire.Settings(Options(), GIB, GIB, os.getpid())
+    told: list[dict[str, object]] = []
+    children = keeper.Keeper(settings, 1, lambda event, values: told.append(values))
+    children.start()
+    try:
+        child = children.take()
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: not alive(child.pid), "it is dead")
+        time.sleep(0.2)  # the keeper has looked
+        assert children.give_back(child) == "died while idle"
+        (another,) = until(lambda: children.children()["idle"], "another one")
+        assert another is not child
+    finally:
+        children.close()
 
 
 def test_a_child_that_dies_idle_is_replaced_and_no_document_blamed() -> None:
