@@ -169,9 +169,10 @@ class Channel:
     def receive_with_descriptor(self, decoder: msgspec.msgpack.Decoder[Message]) -> tuple[Message, int | None]:
         """The next message and the descriptor that came with it, which is the caller's to close.
 
-        To read ahead does no harm here: the kernel ends what is read where a descriptor comes along.
+        To read ahead does no harm where each message has one: the kernel ends what is read behind what a descriptor
+        comes along with. There is room for one only (CMSG_SPACE would have it for two, and who closes the second?).
         """
-        self._ahead, along, _, _ = self._end.recvmsg(SHORT_BYTES, socket.CMSG_SPACE(DESCRIPTOR.size))
+        self._ahead, along, _, _ = self._end.recvmsg(SHORT_BYTES, socket.CMSG_LEN(DESCRIPTOR.size))
         descriptor = DESCRIPTOR.unpack(along[0][2])[0] if along else None
         return self.receive(decoder), descriptor
 
@@ -232,7 +233,7 @@ class Channel:
         if deadline is None:
             return
         seconds = deadline - time.monotonic()
-        if not seconds <= self._patience_seconds <= seconds * LATE:
+        if not 0 < seconds <= self._patience_seconds <= seconds * LATE:
             self._patience_seconds = 0.0
             self._bound(socket.SO_RCVTIMEO, seconds)
             self._patience_seconds = seconds

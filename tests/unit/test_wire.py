@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -204,6 +205,25 @@ def test_a_shorter_deadline_is_kept_after_a_longer_one(ends: tuple[socket.socket
         channel.receive(wire.TO_PARENT, time.monotonic() + 0.05)
     wire.Channel(ends[1]).send(wire.Ready(landlock_abi=1, seccomp=True))
     assert channel.receive(wire.TO_PARENT, soon())
+
+
+def test_a_deadline_that_is_just_now_is_over(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends[1].close()  # else this would wait for ever
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    with pytest.raises(TimeoutError):
+        daemons(ends).receive(wire.TO_PARENT, 100.0)
+
+
+def test_of_two_descriptors_that_come_along_none_is_left_open(ends: tuple[socket.socket, socket.socket]) -> None:
+    task = wire.Task(token=1, name=b"x")
+    before = len(os.listdir("/proc/self/fd"))
+    socket.send_fds(ends[0], [framed(msgspec.msgpack.encode(task))], [0, 1])
+    received, descriptor = wire.Channel(ends[1]).receive_with_descriptor(wire.TO_CHILD)
+    assert received == task and descriptor is not None
+    os.close(descriptor)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_tasks_that_wait_for_each_other_keep_their_documents(ends: tuple[socket.socket, socket.socket]) -> None:
