@@ -6,11 +6,11 @@ import errno
 import gc
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -405,7 +405,7 @@ def test_a_child_that_dies_after_its_answer_is_replaced_at_once() -> None:
         child = children.take()
         os.kill(child.pid, signal.SIGKILL)
         until(lambda: not alive(child.pid), "it is dead")
-        time.sleep(0.2)  # the keeper has looked
+        until(lambda: child in children._hung_up, "the keeper has seen it")
         assert children.give_back(child) == "died while idle"
         (another,) = until(lambda: children.children()["idle"], "another one")
         assert another is not child
@@ -485,7 +485,8 @@ def test_a_document_is_not_blamed_for_a_child_that_hangs_before_it_begins(monkey
 def test_a_document_is_not_held_up_by_half_a_word_about_the_one_before() -> None:
     with running(Pool()) as pool, ThreadPoolExecutor(1) as threads:
         pool.run("HalfAWord once")
-        time.sleep(0.5)  # it is said by now
+        (child,) = pool._keeper.children()["idle"]
+        assert select.select([child], [], [], 60)[0], "it is said"
         following = threads.submit(pool.run, "Echo words")
         assert following.result(talk.BEGIN_SECONDS / 2).markdown == b"Echo words"
         assert [values["reason"] for _, values in pool.events] == ["garbage: half a message"]
