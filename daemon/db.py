@@ -79,10 +79,14 @@ class Answer(Generic[T]):
         self._done.set()
 
     def result(self) -> T:
-        """Wait for it; raises what the operation raised."""
+        """Wait for it; raises what the operation raised. To be called once."""
         self._done.wait()
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # it knows this frame: what knows it here would wait for the garbage collector with it
         return self._value  # type: ignore[return-value]
 
 

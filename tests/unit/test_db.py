@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -137,6 +140,27 @@ def test_a_failing_operation_does_not_take_its_batch_with_it(path: str, writer: 
     writer.call(add("c"))
     assert names(path) == {"a", "b", "c"}
     assert [str(error) for error in threads_result] == ["broken"]
+
+
+def test_an_error_that_was_heard_leaves_no_garbage(writer: Writer) -> None:
+    raised: list[weakref.ref[Exception]] = []
+
+    class Refused(Exception):
+        def __init__(self) -> None:
+            raised.append(weakref.ref(self))
+
+    def fail(db: Connection) -> None:
+        raise Refused
+
+    writer.start()
+    gc.disable()
+    try:
+        with suppress(Refused):
+            writer.call(fail)
+        writer.call(lambda db: None)  # by now its thread thinks of something else
+        assert [ref() for ref in raised] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_closed_writer_refuses(path: str) -> None:
