@@ -118,7 +118,7 @@ DRAIN = Bench(
     work="500 mixed documents through the daemon, everything durable; as many workers as processors, and half as many",
     against="the bare engines in as many processes by the same routing, output unsynced; markitdown",
     to_reach="≥ 0.9 of the bare engines; ≥ 10 times markitdown",
-    feels="All that convertd guards against costs its engines no speed where they leave it a processor.",
+    feels="What convertd guards against is felt where documents take their engine milliseconds, and not where seconds.",
     run=drain,
     needs=("markitdown",),
 )
