@@ -12,8 +12,10 @@ ARENAS = 2
 TUNABLES = "GLIBC_TUNABLES"  # ld.so(8)
 NO_THREAD_CACHES = "glibc.malloc.tcache_count=0"
 TUNED = "CONVERTD_MEMORY_TUNED"
-"""Set in the environment of a process that has been started anew. What glibc is told it may drop, and hide that it did:
-where the interpreter has capabilities of its own."""
+"""In the environment of a process that has been started anew: the name that it had before, by which pgrep(1) and the
+journal know it, and which it would lose, being started by the name of the interpreter. What glibc is told it may drop,
+and hide that it did: where the interpreter has capabilities of its own."""
+COMM = "/proc/self/comm"  # proc_pid_comm(5)
 
 
 def without_thread_caches() -> None:
@@ -25,10 +27,13 @@ def without_thread_caches() -> None:
     the caches are there for, not to wait for a lock, is of no use below Python's own lock. glibc hears of this only
     when a program starts.
     """
-    if TUNED in os.environ or not _has_glibc():
+    if TUNED in os.environ:
+        _be_known_as(os.environ[TUNED])
+        return
+    if not _has_glibc():
         return
     tunables = ":".join(filter(None, [os.environ.get(TUNABLES), NO_THREAD_CACHES]))
-    environ = {**os.environ, TUNABLES: tunables, TUNED: "1"}
+    environ = {**os.environ, TUNABLES: tunables, TUNED: _known_as()}
     with suppress(OSError):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 (it is this very program)
 
@@ -42,6 +47,20 @@ def share_arenas() -> None:
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+
+
+def _known_as() -> str:
+    try:
+        with open(COMM) as file:
+            return file.read().rstrip("\n")
+    except (OSError, ValueError):
+        return ""
+
+
+def _be_known_as(name: str) -> None:
+    if name:
+        with suppress(OSError), open(COMM, "w") as file:
+            file.write(name)
 
 
 def _has_glibc() -> bool:

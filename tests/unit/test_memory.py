@@ -86,9 +86,24 @@ def test_a_process_is_begun_anew_once() -> None:
     assert tunables == OF_THE_USER
 
 
+NAME = "convertd"  # what the kernel calls a process that a script of this name has started
+RENAMED = f"""
+import runpy, sys
+open("/proc/self/comm", "w").write("{NAME}")
+sys.argv = sys.argv[3:]
+sys.orig_argv = sys.orig_argv[3:]
+runpy.run_module("daemon", run_name="__main__")
+"""
+
+
+def _name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def test_the_daemon_is_begun_anew(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path).start()
+    daemon = Daemon(tmp_path, prefix=(sys.executable, "-c", RENAMED)).start()
     assert daemon.process is not None
+    assert _name_of(daemon.process.pid) == NAME, "by which pgrep and the journal know it"
     told = Path(f"/proc/{daemon.process.pid}/environ").read_bytes()
     assert os.fsencode(f"{TUNABLES}={NO_THREAD_CACHES}") in told
     daemon.stop()
