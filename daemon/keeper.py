@@ -63,9 +63,14 @@ class Keeper:
     def stopping(self) -> bool:
         """Whether all has been ended by `kill`. Raises `FatalError` where that is because the thread has died: nobody
         wants a stop, and no document is to blame for the end of its child."""
-        if self._death is not None:
-            raise FatalError(f"the thread that keeps the converters has died: {self._death!r}") from self._death
+        self.raise_if_dead()
         return self._stopping
+
+    def raise_if_dead(self) -> None:
+        """Raise `FatalError` where the thread has died."""
+        if self._death is not None:
+            what = f"the thread that keeps the converters has died: {self._death!r}"
+            raise FatalError(what, "Nothing is lost; start it again.") from self._death
 
     @property
     def restarts(self) -> int:

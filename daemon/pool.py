@@ -98,6 +98,10 @@ class ConverterPool:
         with self._turnstile.passed(order, ended):
             yield Slot(partial(self._convert, order[1], ended, called_off))
 
+    def raise_if_broken(self) -> None:
+        """Raise `FatalError` where the thread that keeps the children has died."""
+        self._keeper.raise_if_dead()
+
     def interrupt(self, job_id: int) -> None:
         """End the child that converts for this job, if there is one; have those that wait look whether to go on."""
         with self._lock:

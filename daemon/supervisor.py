@@ -336,6 +336,7 @@ class Supervisor:
             raise FatalError(f"a part of convertd died: {self._crash!r}", "Nothing is lost; start it again.")
         if not self._parts.writer_alive():
             raise FatalError("the job table's writer died", "Nothing is lost; start it again.")
+        self._parts.pool.raise_if_broken()
         for thread in list(self._threads):
             if not thread.is_alive() and thread in self._threads:
                 raise FatalError(f"{thread.name} ended by itself", "Nothing is lost; start it again.")

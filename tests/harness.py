@@ -32,6 +32,12 @@ def until(predicate: Callable[[], Any], what: str, seconds: float = DEADLINE_SEC
     return value
 
 
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of JSON so far; one of which only the beginning is there yet is left for the next time."""
+    lines, _, _ = path.read_text().rpartition("\n")
+    return [json.loads(line) for line in lines.split("\n") if line]
+
+
 def convertd(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **kwargs: Any) -> Any:
     """Run a command to its end."""
     return subprocess.run(
@@ -181,9 +187,8 @@ class Daemon:
         return [json.loads(line) for line in result.stdout.split("\n") if line]
 
     def said(self) -> list[dict[str, Any]]:
-        """Its log so far; a line of which only the beginning is there yet is left for the next time."""
-        lines, _, _ = self.log.read_text().rpartition("\n")
-        return [json.loads(line) for line in lines.split("\n") if line]
+        """Its log so far."""
+        return whole_lines(self.log)
 
     def drop(self, name: str, content: bytes) -> Path:
         """A document that appears in the inbox by a rename."""

@@ -97,10 +97,8 @@ class Completion:
 
     def _told(self, changed: bool) -> bool:
         if changed:
-            self._meter.ended(self._job.watch, State.COMPLETED)
+            tell(self._meter, self._outbox, self._job, State.COMPLETED, self._event)
             self._meter.converted(*self._engines)
-            if self._event is not None:
-                self._outbox.announce()
         return changed
 
     def _call_back(self) -> None:
@@ -109,3 +107,10 @@ class Completion:
         self._then = self._news = None
         assert then is not None
         then(news)
+
+
+def tell(meter: Meter, outbox: Outbox, job: Job, outcome: str, event: str | None) -> None:
+    """Whoever counts or waits for news hears of the end of a job, now that it is durable."""
+    meter.ended(job.watch, outcome)
+    if event is not None:
+        outbox.announce()

@@ -16,7 +16,7 @@ from daemon import events
 from daemon.db import Connection, Readers, Writer
 from daemon.errors import DocumentError, TransientError
 from daemon.jobs import documents, ending, enqueue, orders
-from daemon.jobs.completion import Completion
+from daemon.jobs.completion import Completion, tell
 from daemon.jobs.disposals import Disposals
 from daemon.jobs.enqueue import Handed, Receipt
 from daemon.jobs.history import History
@@ -209,11 +209,8 @@ class JobTable:
         return self._writer.call(lambda db: ending.finish(db, job, State.PENDING, columns))
 
     def _told(self, job: Job, outcome: str, ended: bool, event: str | None = None) -> bool:
-        """Whoever counts or waits for news hears of it, now that it is durable."""
         if ended:
-            self._meter.ended(job.watch, outcome)
-            if event is not None:
-                self._outbox.announce()
+            tell(self._meter, self._outbox, job, outcome, event)
         return ended
 
     # -- start and stop ----------------------------------------------------------------------------------------

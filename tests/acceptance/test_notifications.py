@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 from tests.acceptance.test_batches import rewind
-from tests.harness import Daemon, running, until
+from tests.harness import Daemon, running, until, whole_lines
 from tests.receiver import HANG, Receiver, receiving
 
 WATCH = '[[watch]]\nname = "docs"\nsource = "inbox"\nsink = "outbox"\n'
@@ -31,12 +30,6 @@ def teller(folder: Path) -> tuple[Path, Path]:
     return script, told
 
 
-def lines_of(told: Path) -> list[dict[str, Any]]:
-    """The events that are there whole."""
-    lines, _, _ = told.read_text().rpartition("\n")
-    return [json.loads(line) for line in lines.split("\n") if line]
-
-
 def drop(daemon: Daemon, *names: str) -> None:
     for name in names:
         daemon.drop(name, f"<h1>{name}</h1>".encode())
@@ -51,9 +44,9 @@ def test_both_targets_hear_of_every_end(tmp_path: Path) -> None:
     with receiving() as receiver, running(tmp_path, configuration(webhook=receiver.url, command=script)) as daemon:
         drop(daemon, "a.html", "sub/b.html")
         daemon.drop("empty.txt", b"")
-        until(lambda: len(receiver.events) == 3 and len(lines_of(told)) == 3, "both have heard everything")
+        until(lambda: len(receiver.events) == 3 and len(whole_lines(told)) == 3, "both have heard everything")
         by_source = {event["source"]: event for event in receiver.events}
-        assert {event["id"] for event in lines_of(told)} == {event["id"] for event in receiver.events}
+        assert {event["id"] for event in whole_lines(told)} == {event["id"] for event in receiver.events}
         good, bad = by_source["sub/b.html"], by_source["empty.txt"]
         assert (good["kind"], good["watch"], good["error"]) == ("completed", "docs", None)
         assert good["output"] == str(daemon.outbox / "sub/b.html.md")
@@ -102,7 +95,7 @@ def test_every_event_arrives_though_the_receiver_fails_hangs_and_is_down_and_the
             asked = len(receiver.requests)
             until(lambda: len(receiver.requests) > asked, "it hangs")
             drop(daemon, "c.html")
-            until(lambda: len(lines_of(told)) == 3, "the command does not wait for the webhook")
+            until(lambda: len(whole_lines(told)) == 3, "the command does not wait for the webhook")
             assert daemon.outcome("c.html") == "converted"
             daemon.kill()
 
@@ -119,7 +112,7 @@ def test_every_event_arrives_though_the_receiver_fails_hangs_and_is_down_and_the
             names = {"a.html", "b.html", "c.html", "d.html"}
             until(lambda: sources(receiver) == names, "every event has arrived")
             assert [event["source"] for event in receiver.events][:2] in (["a.html", "b.html"], ["b.html", "a.html"])
-            until(lambda: {event["source"] for event in lines_of(told)} == names, "at the command, too")
+            until(lambda: {event["source"] for event in whole_lines(told)} == names, "at the command, too")
             until(lambda: _nothing_waits(daemon), "nothing waits")
         finally:
             daemon.close()
@@ -149,7 +142,7 @@ def test_once_tells_before_it_ends(tmp_path: Path) -> None:
         drop(daemon, *names)
         assert daemon.once() == 0
         assert sorted(event["source"] for event in receiver.events) == sorted(names)
-        assert sorted(event["source"] for event in lines_of(told)) == sorted(names)
+        assert sorted(event["source"] for event in whole_lines(told)) == sorted(names)
 
 
 def test_targets_come_and_go_by_a_reload(tmp_path: Path) -> None:
