@@ -117,18 +117,22 @@ class Waits:
 
 
 def _watch_jobs(journal: Journal, syncs: Syncs, waits: Waits) -> None:
+    from daemon.endings import Endings
     from daemon.jobs import JobTable
 
-    complete, back_off, start = JobTable.complete, JobTable.back_off, JobTable.start
+    completion, back_off, start, settle = JobTable.completion, JobTable.back_off, JobTable.start, Endings.settle
 
-    @functools.wraps(complete)
-    def watched_complete(self: JobTable, job: Any, conversion: Any, output: str, *, dispose: bool) -> bool:
+    @functools.wraps(completion)
+    def watched_completion(self: JobTable, job: Any, conversion: Any, output: str, *, dispose: bool) -> Any:
         if syncs.is_unsafe(output):
             journal.add("violations", f"job {job.id} is completed before its folder was synced: {output}")
-        completed = complete(self, job, conversion, output, dispose=dispose)
-        if completed and (state := _state_of(job.id)) == "processing":  # a retry may have made it pending by now
-            journal.add("violations", f"job {job.id} is said to be completed and is {state}")
-        return completed
+        return completion(self, job, conversion, output, dispose=dispose)
+
+    @functools.wraps(settle)
+    def watched_settle(self: Endings, job: Any, state: Any) -> None:
+        if state in ENDED and (durable := _state_of(job.id)) == "processing":  # a retry may have made it pending by now
+            journal.add("violations", f"job {job.id} is said to be {state} and is {durable}")
+        settle(self, job, state)
 
     @functools.wraps(back_off)
     def watched_back_off(self: JobTable, job: Any, error: Any, not_before: float) -> bool:
@@ -140,8 +144,13 @@ def _watch_jobs(journal: Journal, syncs: Syncs, waits: Waits) -> None:
         waits.starts(job)
         start(self, job)
 
-    for method in (watched_complete, watched_back_off, watched_start):
-        setattr(JobTable, method.__name__, method)
+    for owner, method in (
+        (JobTable, watched_completion),
+        (JobTable, watched_back_off),
+        (JobTable, watched_start),
+        (Endings, watched_settle),
+    ):
+        setattr(owner, method.__name__, method)
 
 
 def _watch_disposals(journal: Journal) -> None:

@@ -41,6 +41,7 @@ class Result:
     actions: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     fired: Counter[str] = field(default_factory=Counter)
+    passed: list[str] = field(default_factory=list)
     deaths: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
@@ -126,6 +127,7 @@ class Campaign:
         result.documents, result.versions = len(self._model), self._model.versions()
         result.jobs = len(self._world.rows("SELECT id FROM jobs"))
         result.fired = Counter(self._world.journal("fired"))
+        result.passed = sorted(set(self._world.journal("passed")))
         result.deaths = self._world.deaths
         result.findings = self._findings.all
         if result.findings:

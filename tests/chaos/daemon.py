@@ -82,7 +82,7 @@ def _steps(fault: Faults) -> None:
     """Fault points beside those that the daemon has, from discovery to disposal."""
     from daemon.disposal import Janitor
     from daemon.files import RootFolder
-    from daemon.jobs import JobTable
+    from daemon.jobs import Completion, JobTable
     from daemon.jobs.disposals import Disposals
     from daemon.pipeline import Pipeline
     from daemon.s3.download import Downloader
@@ -105,8 +105,8 @@ def _steps(fault: Faults) -> None:
     step(Pipeline, "_deliver", "delivered", fault, after=True)
     step(JobTable, "submit", "submit", fault)
     step(JobTable, "submit", "submitted", fault, after=True)
-    step(JobTable, "complete", "complete", fault)
-    step(JobTable, "complete", "completed", fault, after=True)
+    step(JobTable, "completion", "complete", fault)
+    step(Completion, "outcome", "completed", fault, after=True)
     step(JobTable, "fail", "fail", fault)
     step(JobTable, "back_off", "back off", fault)
     step(Janitor, "_dispose", "dispose", fault)

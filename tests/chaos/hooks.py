@@ -59,6 +59,8 @@ class Clock:
 class Faults:
     """A fault hook for `daemon.app.running`, which meets what is armed. Thread-safe.
 
+    Which points are passed at all is noted in the journal, once each: one that nobody passes can be met by nobody.
+
     Armed are files, each called like its fault point: how many calls go well before, how many then meet the fault, and
     its kind: `die`, `wait`, the name of an errno, or the name of an APSW exception.
     """
@@ -70,6 +72,7 @@ class Faults:
         self._lock = threading.Lock()
         self._texts: dict[str, str] = {}
         self._armed: dict[str, dict[str, Any]] = {}
+        self._passed: set[str] = set()
 
     def look(self) -> None:
         """See what is armed by now. What has been met in part stays so as long as its file is the same."""
@@ -83,6 +86,9 @@ class Faults:
 
     def __call__(self, label: str) -> None:
         with self._lock:
+            if label not in self._passed:
+                self._passed.add(label)
+                self._journal.add("passed", label)
             armed = self._armed.get(label)
             if armed is None:
                 return

@@ -39,6 +39,8 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"{name:<36}{count:>6}"
     points = {name.partition(" at ")[2] for name in result.fired}
     yield f"{len(points & ARMED)} of {len(ARMED)} fault points were met"
+    if unpassed := ARMED.difference(result.passed):
+        yield f"never passed: {', '.join(sorted(unpassed))}"
     yield ""
     if not result.findings:
         yield "nothing was found"
