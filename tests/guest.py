@@ -25,7 +25,8 @@ from pathlib import Path
 from tests.harness import ROOT, until
 
 CACHE = Path(os.environ.get("CONVERTD_TEST_KERNEL", "/var/cache/convertd-test-kernel"))
-VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
+VIRTIOFSD_PATH = "/usr/lib/qemu:/usr/libexec"
+"""Of Debian 12, where it comes with qemu, and of later ones, where it is a package."""
 PROBE_SECONDS = 20
 MODULES = ("virtio_pci", "virtio_blk", "virtiofs")
 FETCH = """
@@ -57,11 +58,18 @@ def unavailable() -> str | None:
     if os.geteuid() != 0:
         return "only root can share its files with a virtual machine"
     missing = [tool for tool in ("qemu-system-x86_64", "mke2fs") if shutil.which(tool) is None]
-    if missing or not VIRTIOFSD.exists():
-        return f"not installed: {', '.join([*missing, str(VIRTIOFSD)])} (apt-get install qemu-system-x86 e2fsprogs)"
+    if _virtiofsd() is None:
+        missing.append("virtiofsd")
+    if missing:
+        remedy = "apt-get install qemu-system-x86 e2fsprogs, and after Debian 12 virtiofsd"
+        return f"not installed: {', '.join(missing)} ({remedy})"
     if not CACHE.is_dir() and shutil.which("apt-get") is None:
         return f"this is no Debian to fetch a kernel with: unpack one, and a busybox, into {CACHE}"
     return None
+
+
+def _virtiofsd() -> str | None:
+    return shutil.which("virtiofsd", path=VIRTIOFSD_PATH)
 
 
 def kernel() -> Path:
@@ -178,7 +186,8 @@ def running(disk: Path, arguments: str, *, memory: str = "2G", options: str = "d
     with tempfile.TemporaryDirectory(prefix="convertd-guest-") as folder, contextlib.ExitStack() as stack:
         (image := Path(folder, "initramfs")).write_bytes(initramfs(f"{sys.executable} {arguments}", options))
         files = Path(folder, "files.sock")
-        share = [str(VIRTIOFSD), "-f", f"--socket-path={files}", "-o", "source=/,sandbox=chroot,cache=always"]
+        program = _virtiofsd() or "virtiofsd"
+        share = [program, "-f", f"--socket-path={files}", "-o", "source=/,sandbox=chroot,cache=always"]
         with Path(folder, "virtiofsd.log").open("wb") as log:
             sharing = subprocess.Popen(share, stdout=log, stderr=log)
         stack.callback(sharing.wait, 30)
