@@ -18,6 +18,8 @@ from typing import Any
 from daemon.db import reader
 
 ROOT = Path(__file__).resolve().parent.parent
+GIT = ("git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT))
+"""Whoever owns the clone: a CI's is often another's."""
 DEADLINE_SECONDS = 90.0
 _PAUSE = threading.Event()
 

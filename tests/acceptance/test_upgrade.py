@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,13 @@ class Home:
     def daemon(self, **kwargs: Any) -> Daemon:
         return Daemon(self.folder, CONFIG, **kwargs)
 
-    def goes_on(self, daemon: Daemon) -> None:
+    def goes_on(self, daemon: Daemon, exit_code: int = 0) -> None:
         """A daemon takes over: what waited is converted, all else is as it was, and files are where they were."""
         daemon.start()
         until(lambda: not [state for (state,) in rows(self.table, STATES) if state in WAITED], "all is done")
         status = daemon.status()
         assert status["jobs"]["failed"] == 1
-        assert daemon.stop() == 0
+        assert daemon.stop() == exit_code
         self.is_kept()
 
     def is_kept(self) -> None:
@@ -94,7 +95,7 @@ def test_a_state_is_brought_up_to_date(tmp_path: Path, name: str) -> None:
     home.goes_on(home.daemon())
     home.has_backup()
     assert not list(home.folder.glob("state/*.tmp*"))
-    assert layout_of(home.table) == layout_of(new_table(tmp_path))
+    assert layout_of(home.table) == layout_of(new_table(tmp_path)) | AS_IT_WAS.get(name, {})
 
 
 def new_table(folder: Path) -> Path:
@@ -104,17 +105,26 @@ def new_table(folder: Path) -> Path:
     return daemon.state / "convertd.db"
 
 
-def layout_of(table: Path) -> dict[str, set[str]]:
-    """Table, index and trigger → its columns, whatever their order and type."""
-    names = rows(table, "SELECT type || ' ' || name, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
-    return {what: {row[1] for row in rows(table, f"PRAGMA table_xinfo({name})")} for what, name in names}
+# SQLite cannot change the type of a column, and keeps bytes as they are in one of either type.
+AS_IT_WAS = {
+    "1a": {
+        "table watches": "CREATE TABLE watches (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, "
+        "source TEXT NOT NULL, sink TEXT NOT NULL, paused INTEGER NOT NULL DEFAULT 0)"
+    }
+}
 
 
-@pytest.mark.parametrize("name", ["1", "2a"])
+def layout_of(table: Path) -> dict[str, str]:
+    """Table, index and trigger → how it is made, whatever the white space."""
+    made = rows(table, "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+    return {what: re.sub(r"(?<=\() | (?=[,)])", "", " ".join(sql.split())) for what, sql in made}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
 def test_the_way_there_and_back(tmp_path: Path, name: str) -> None:
     layout = BY_NAME[name]
-    if reason := earlier.unavailable(layout.commit):
-        pytest.skip(reason)
+    if reason := earlier.unavailable():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     code = earlier.take_out(layout.commit, tmp_path / "code")
     (folder := tmp_path / "home").mkdir()
     old = earlier.daemon_of(code, folder)
@@ -123,12 +133,12 @@ def test_the_way_there_and_back(tmp_path: Path, name: str) -> None:
     home.goes_on(home.daemon())
     home.has_backup()
     home.backup.replace(home.table)
-    home.goes_on(old)
+    home.goes_on(old, layout.exit_code)
     assert old.start().command("status").returncode == 0
     old.drop("later.txt", b"the river later\n")
     assert old.outcome("later.txt") == "converted"
     until(lambda: old.status()["jobs"]["processing"] == 0, "its job is done")
-    assert old.stop() == 0
+    assert old.stop() == layout.exit_code
     again = Home(folder, layout)
     again.goes_on(again.daemon())
     again.has_backup()
