@@ -1,17 +1,23 @@
-"""The machine that figures were measured on."""
+"""The machine that figures were measured on, and the code."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from daemon.files import filesystem_type
+from tests.harness import GIT, ROOT
+
+MEMORY = ("tmpfs", "ramfs")
+"""File systems where a sync costs nothing, so that durability cannot be measured."""
 
 
 def machine(folder: str) -> dict[str, Any]:
-    """Processor, cores, memory, kernel, load, and the kind of disk that holds `folder`."""
+    """Processor, cores, memory, kernel, load, the kind of disk that holds `folder`, and the commit, if any."""
+    commit = code()
     return {
         "cpu": _first("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -20,12 +26,26 @@ def machine(folder: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "disk": disk_kind(folder),
         "load": round(os.getloadavg()[0], 2),
+        **({"code": commit} if commit else {}),
     }
 
 
+def code(root: Path = ROOT) -> str | None:
+    """The commit that is measured, with "-dirty" where files differ from it; None outside a clone."""
+    if not (root / ".git").exists():  # git would take the clone around it, if any
+        return None
+    try:
+        described = subprocess.run(
+            [*GIT, "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return None
+    return described.stdout.strip() or None
+
+
 def in_memory(folder: str) -> bool:
-    """Whether a sync there costs nothing, so that durability cannot be measured."""
-    return filesystem_type(os.fsencode(folder)) in ("tmpfs", "ramfs")
+    """Whether nothing is durable there."""
+    return filesystem_type(os.fsencode(folder)) in MEMORY
 
 
 def disk_kind(folder: str) -> str:

@@ -3,9 +3,11 @@
 
 Between the markers `<!-- rows -->` and `<!-- /rows -->` goes the list of what is measured, from the registry; between
 `<!-- figures -->` and `<!-- /figures -->` the tables of the run FILE.json and the machine that it was made on, and
-beside the document its chart. In the README the first figure of each benchmark goes between `<!-- performance -->` and
-`<!-- /performance -->`, with how many of all its figures reach their target. Without FILE only the list is written.
-A quick run is refused, and one of fewer than five rounds: their figures mean nothing.
+beside the document its chart and the run itself, so that anybody can compare. In the README the first figure of each
+benchmark goes between `<!-- performance -->` and `<!-- /performance -->`, with how many of all its figures reach their
+target. Without FILE all is written anew from the run that is kept beside the document, or the list alone.
+Refused, with exit code 2, is a run whose figures mean nothing: a quick one, one of fewer than five rounds or in memory;
+and one that is not whole. A benchmark that broke is written as such.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import chart
+from tests.bench.host import MEMORY
 from tests.bench.registry import BENCHES
 from tests.bench.rows import spread
 from tests.bench.suite import ROUNDS, Bench
@@ -35,27 +38,49 @@ def main(arguments: Sequence[str] | None = None, benches: Sequence[Bench] = BENC
     parser.add_argument("--into", type=Path, default=DOCUMENT)
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args(arguments)
-    text = replaced(options.into.read_text(), ROWS, rows_table(benches))
+    kept = options.into.with_suffix(".json")
     if options.file is not None:
         run = json.loads(options.file.read_text())
-        if refusal := _refusal(run):
+        if refusal := _refusal(run, benches):
             print(f"{options.file} {refusal}", file=sys.stderr)
             return 2
-        summary = replaced(options.readme.read_text(), PERFORMANCE, "\n".join(performance(run, benches)))
-        picture = options.into.with_suffix(".svg")
-        picture.write_text(chart.drawn(run))
-        text = replaced(text, FIGURES, "\n".join(figures(run, benches, picture.name)))
-        options.readme.write_text(summary)
-    options.into.write_text(text)
+    else:
+        run = json.loads(kept.read_text()) if kept.exists() else None
+    for path, text in written(run, benches, options.into, options.readme).items():
+        path.write_text(text)
     return 0
 
 
-def _refusal(run: Mapping[str, Any]) -> str:
+def written(run: Mapping[str, Any] | None, benches: Sequence[Bench], document: Path, summary: Path) -> dict[Path, str]:
+    """What each file is to hold."""
+    text = replaced(document.read_text(), ROWS, rows_table(benches))
+    if run is None:
+        return {document: text}
+    picture = document.with_suffix(".svg")
+    return {
+        document: replaced(text, FIGURES, "\n".join(figures(run, benches, picture.name))),
+        summary: replaced(summary.read_text(), PERFORMANCE, "\n".join(performance(run, benches))),
+        picture: chart.drawn(run),
+        document.with_suffix(".json"): json.dumps(run, ensure_ascii=False, separators=(",", ":")) + "\n",
+    }
+
+
+def _refusal(run: Mapping[str, Any], benches: Sequence[Bench]) -> str:
+    if missing := _missing(run, benches):
+        return f"lacks {', '.join(missing)}: run without --only, to the end"
+    if run["machine"]["disk"] in MEMORY:
+        return "was made in memory, where nothing is durable: run with --folder on a disk"
     if run["quick"]:
         return "is of a quick run, whose figures mean nothing: run without --quick"
     if run["rounds"] < ROUNDS:
         return f"is of {run['rounds']} rounds, which is too few: run without --rounds"
     return ""
+
+
+def _missing(run: Mapping[str, Any], benches: Sequence[Bench]) -> list[str]:
+    """What was not even begun."""
+    begun = {row["bench"] for row in run["rows"]} | run["broken"].keys()
+    return [bench.name for bench in benches if bench.name not in begun]
 
 
 def replaced(text: str, marker: str, content: str) -> str:
@@ -85,9 +110,11 @@ def figures(run: Mapping[str, Any], benches: Sequence[Bench], picture: str) -> I
         yield "|---|---|---|---|---|---|"
         for row in rows:
             reached = "" if row["target"] is None else "yes" if row["reached"] else "**no**"
-            yield _line(row["row"], row["ours"], row["baseline"], *_figure(row), reached)
-    missing = [bench.name for bench in benches if all(row["bench"] != bench.name for row in run["rows"])]
-    if missing:
+            figure, target = _figure(row)
+            count = len(row["values"])
+            values = "" if count == run["rounds"] else f" of {count}"
+            yield _line(row["row"], row["ours"], row["baseline"], f"{figure}{values}", target, reached)
+    if missing := _missing(run, benches):  # added since
         yield f"\nNot in this run: {', '.join(missing)}."
     for name, error in run["broken"].items():
         yield f"\n**Broken in this run**: {name}: {error}"
@@ -105,14 +132,17 @@ def performance(run: Mapping[str, Any], benches: Sequence[Bench]) -> Iterator[st
             of_all = f"{good} of {len(rows)}" if good == len(rows) else f"**{good} of {len(rows)}**"
             broken = ", broken" if bench.name in run["broken"] else ""
             yield _line(rows[0]["row"], *_figure(rows[0]), f"{of_all}{broken}")
+        elif bench.name in run["broken"]:
+            yield _line(f"{bench.name}: {bench.work}", "", bench.to_reach, "**none**, broken")
 
 
 def _where(run: Mapping[str, Any]) -> str:
     on = run["machine"]
+    code = f" with the code of {on['code']}" if "code" in on else ""
     return (
-        f"Measured on {run['measured_at']}: {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB of memory, Linux "
-        f"{on['kernel']}, Python {on['python']}, {on['disk']}; load {on['load']} at the start; {run['rounds']} rounds; "
-        f"documents: {run['documents']}."
+        f"Measured on {run['measured_at']}{code}: {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB of memory, "
+        f"Linux {on['kernel']}, Python {on['python']}, {on['disk']}; load {on['load']} at the start; "
+        f"{run['rounds']} rounds; documents: {run['documents']}."
     )
 
 

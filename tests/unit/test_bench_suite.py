@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from daemon.files import filesystem_type
 from tests.bench import chart, readme
 from tests.bench.__main__ import main
 from tests.bench.draining import seconds_to_last_result
+from tests.bench.host import code, machine
 from tests.bench.registry import BENCHES
 from tests.bench.rows import AT_LEAST, AT_MOST, EXACTLY, Row
 from tests.bench.suite import Bench, Setting
@@ -212,24 +215,34 @@ class Documentation:
         self.readme.write_text("before\n<!-- performance -->\nold\n<!-- /performance -->\nafter\n")
         self.benches = benches
 
+    def measure(self, *options: str) -> None:
+        """A run, as on a disk wherever temporary files lie."""
+        main(["--json", str(self.run), *options], self.benches)
+        kept = json.loads(self.run.read_text())
+        kept["machine"]["disk"] = "ext4"
+        self.run.write_text(json.dumps(kept))
+
+    def texts(self) -> list[str]:
+        return [path.read_text() for path in (self.document, self.readme)]
+
     def write(self) -> int:
         where = ["--into", str(self.document), "--readme", str(self.readme)]
         return readme.main([str(self.run), *where], self.benches)
 
 
 def test_a_run_is_written_between_the_markers(tmp_path: Path) -> None:
-    benches = [bench("one", row(3.0, name="a | b"), row(0.5, name="slow")), bench("two", row(1.0))]
-    written = Documentation(tmp_path, benches)
-    main(["--json", str(written.run), "--only", "one"], benches)
+    many = Row("three a round", "1 ms", "2 ms", [3.0] * 5, AT_LEAST, 2.0)
+    written = Documentation(tmp_path, [bench("one", row(3.0, name="a | b"), row(0.5, name="slow"), many)])
+    written.measure()
     for _ in range(2):  # written again, it replaces itself
         assert written.write() == 0
     text = written.document.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert text.count("| a \\| b | 1 ms | 2 ms | 3.00 [3.00-3.00] | ≥ 2.00 | yes |") == 1
-    assert text.count("| slow | 1 ms | 2 ms | 0.50 [0.50-0.50] | ≥ 2.00 | **no** |") == 1
-    assert "Not in this run: two." in text
+    assert text.count("| a \\| b | 1 ms | 2 ms | 3.00 [3.00-3.00] of 1 | ≥ 2.00 | yes |") == 1
+    assert text.count("| slow | 1 ms | 2 ms | 0.50 [0.50-0.50] of 1 | ≥ 2.00 | **no** |") == 1
+    assert text.count("| three a round | 1 ms | 2 ms | 3.00 [3.00-3.00] | ≥ 2.00 | yes |") == 1
     assert json.loads(written.run.read_text())["machine"]["cpu"] in text
     assert written.document.with_suffix(".svg").exists()
 
@@ -237,7 +250,7 @@ def test_a_run_is_written_between_the_markers(tmp_path: Path) -> None:
 def test_the_readme_says_how_many_figures_reach_their_target(tmp_path: Path) -> None:
     benches = [bench("one", row(1.0, target=None), row(3.0, name="fast"), row(0.5, name="slow"), error="no disk")]
     written = Documentation(tmp_path, benches)
-    main(["--json", str(written.run)], benches)
+    written.measure()
     assert written.write() == 0
     text = written.readme.read_text()
     assert text.startswith("before\n<!-- performance -->\nMeasured on ")
@@ -247,12 +260,101 @@ def test_the_readme_says_how_many_figures_reach_their_target(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("options", [("--quick", "--rounds", "9"), ("--rounds", "4")], ids=["quick", "too few rounds"])
 def test_a_run_that_means_nothing_is_not_written(options: tuple[str, ...], tmp_path: Path) -> None:
-    benches = [bench("one", row(3.0))]
-    written = Documentation(tmp_path, benches)
-    before = written.document.read_text(), written.readme.read_text()
-    main([*options, "--json", str(written.run)], benches)
+    written = Documentation(tmp_path, [bench("one", row(3.0))])
+    before = written.texts()
+    written.measure(*options)
     assert written.write() == 2
-    assert (written.document.read_text(), written.readme.read_text()) == before
+    assert written.texts() == before
+
+
+def interrupted(setting: Setting) -> Iterator[Row]:
+    yield row(9.0)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first", [bench("one", row(3.0)), replace(bench("one"), run=interrupted)], ids=["only", "^C"])
+def test_a_run_that_is_not_whole_is_not_written(
+    first: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = Documentation(tmp_path, [first, bench("two", row(1.0))])
+    before = written.texts()
+    written.measure(*(() if first.run is interrupted else ("--only", "one")))
+    assert written.write() == 2
+    assert f"{written.run} lacks two: run without --only" in capsys.readouterr().err
+    assert written.texts() == before
+    assert not written.document.with_suffix(".json").exists()
+
+
+def test_a_run_in_memory_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = Documentation(tmp_path, [bench("one", row(3.0))])
+    before = written.texts()
+    written.measure()
+    written.run.write_text(written.run.read_text().replace('"disk": "ext4"', '"disk": "tmpfs"'))
+    assert written.write() == 2
+    assert "made in memory" in capsys.readouterr().err
+    assert written.texts() == before
+
+
+def test_one_that_broke_before_its_first_row_keeps_its_line(tmp_path: Path) -> None:
+    written = Documentation(tmp_path, [bench("one", error="no disk"), bench("two", row(3.0))])
+    written.measure()
+    assert written.write() == 0
+    assert "\n| one: work |  | a target | **none**, broken |\n" in written.readme.read_text()
+    text = written.document.read_text()
+    assert "**Broken in this run**: one: RuntimeError: no disk" in text
+    assert "Not in this run" not in text
+
+
+def test_the_run_is_kept_and_all_can_be_made_from_it_again(tmp_path: Path) -> None:
+    written = Documentation(tmp_path, [bench("one", row(3.0, name="ä"))])
+    written.measure()
+    assert written.write() == 0
+    kept = written.document.with_suffix(".json")
+    assert json.loads(kept.read_text()) == json.loads(written.run.read_text())
+    before = written.texts()
+    for path in (written.document, written.readme):
+        path.write_text(path.read_text().replace("3.00", "9.00"))
+    where = ["--into", str(written.document), "--readme", str(written.readme)]
+    assert readme.main(where, written.benches) == 0
+    assert written.texts() == before
+    assert readme.main(where, [*written.benches, bench("two", row(1.0))]) == 0
+    assert "Not in this run: two." in written.document.read_text()
+
+
+KEPT = readme.DOCUMENT.with_suffix(".json")
+
+
+@pytest.mark.skipif(not KEPT.exists(), reason="no run is kept yet: the next one that is written brings it")
+def test_the_documented_figures_are_those_of_the_run_that_is_kept() -> None:
+    kept = readme.written(json.loads(KEPT.read_text()), BENCHES, readme.DOCUMENT, readme.README)
+    for path, text in kept.items():
+        assert path.read_text() == text, f"{path} differs from the run in {KEPT}: python -m tests.bench.readme"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_run_says_which_code_was_measured(tmp_path: Path) -> None:
+    assert code(tmp_path) is None
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a").write_text("a")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-qm", "a")
+    git(tmp_path, "tag", "-am", "1", "1")
+    commit = git(tmp_path, "rev-parse", "--short", "HEAD")
+    assert code(tmp_path) == commit
+    (tmp_path / "a").write_text("b")
+    assert code(tmp_path) == f"{commit}-dirty"
+    (tmp_path / "below").mkdir()
+    assert code(tmp_path / "below") is None
+    run = {"machine": {**machine(str(tmp_path)), "code": commit}, "measured_at": "now", "rounds": 5, "documents": "any"}
+    written = Documentation(tmp_path, [])
+    written.run.write_text(json.dumps({**run, "quick": False, "rows": [], "broken": {}}))
+    assert written.write() == 0
+    assert all(f"Measured on now with the code of {commit}: " in text for text in written.texts())
 
 
 def test_the_documents_have_the_markers() -> None:
