@@ -12,6 +12,7 @@ from threading import Event
 
 from tests.chaos.actions import Action, script
 from tests.chaos.checks import Findings, Watchman
+from tests.chaos.commands import NEVER_SAID
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.making import world
 from tests.chaos.model import Model
@@ -22,7 +23,7 @@ from tests.chaos.world import World
 
 ACTIONS_A_ROUND = 24
 SOAKED_ROUNDS = 4
-ENTRIES = ("internal error", "thread died")
+ENTRIES = ("internal error", "thread died", *NEVER_SAID)
 """What the daemon never says of itself, whatever befalls it."""
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from threading import Event
+from typing import Any
 
+from tests.chaos.commands import DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.model import KINDS, POISON, SUBMITTED, Model, compose
 from tests.chaos.world import World
 
 STARTING_LOOKS = 100
+NOT_SERVED = "there is no watch"
 BAD = (
     'state_dir = "state"\n[[watch]\n',
     'state_dir = "state"\nworkers = "many"\n',
@@ -49,11 +53,14 @@ def pause(world: World, model: Model, chance: random.Random) -> str:
     seconds, resumes = chance.uniform(0.0, 1.0), chance.random() < 0.7
     if not world.pid:
         return SKIPPED + "the daemon does not run"
-    world.command("pause", *what)
+    known = [name for (name,) in world.rows("SELECT name FROM watches")]
+    if not known or not set(what) <= set(known):
+        return SKIPPED + "the job table has never heard of it"
+    done = [ask(world, "pause", *what).returncode]
     if resumes:
         Event().wait(seconds)
-        world.command("resume", *what)
-    return f"{what[0] if what else 'all'}{'' if resumes else ', not resumed'}"
+        done.append(ask(world, "resume", *what).returncode)
+    return f"{what[0] if what else 'all'}{'' if resumes else ', not resumed'}: {done}"
 
 
 def submit(world: World, model: Model, chance: random.Random) -> str:
@@ -72,12 +79,28 @@ def submit(world: World, model: Model, chance: random.Random) -> str:
         if world.has_started():
             break
         Event().wait(0.1)
-    told = world.command("submit", *map(str, files), "--watch", watch, "--batch", batch)
-    if told.returncode != 0:
-        return f"{SKIPPED}{batch} was not taken: {told.stderr[:200]!r}"
+    taken = _submitted(world, watch, batch, files)
+    if taken.returncode != DONE:
+        return f"{SKIPPED}{batch} was not taken: {taken.stderr[:200]!r}"
     for document in documents:
         document.current = document.versions[-1]
     return f"{watch}: {batch}, {len(documents)} documents"
+
+
+def _submitted(world: World, watch: str, batch: str, files: list[Path]) -> Any:
+    """Whether the daemon took them. A watch that was taken out, or is not yet back, takes none; a daemon that has
+    started, and is there after the command, was there for it."""
+    before = world.pid if world.has_started() else 0
+    told = ask(
+        world,
+        *("submit", *map(str, files), "--watch", watch, "--batch", batch),
+        allowed=(DONE, NOT_DONE, WRONG_USE, NOT_RUNNING),
+    )
+    if told.returncode == WRONG_USE and NOT_SERVED not in told.stderr:
+        world.strange_ends.append(f"submitting {batch} was wrong use: {told.stderr[:500]}")
+    if told.returncode == NOT_RUNNING and before and world.pid == before:
+        world.strange_ends.append(f"submitting {batch}: {told.stderr[:500]}, yet the daemon runs")
+    return told
 
 
 def retry(world: World, model: Model, chance: random.Random) -> str:
@@ -91,14 +114,14 @@ def retry(world: World, model: Model, chance: random.Random) -> str:
     chosen = ids[int(share * len(ids)) :][:3]
     if not chosen:
         return SKIPPED + "no job has ended"
-    retry_jobs(world, model, chosen)
-    return ", ".join(map(str, chosen))
+    told = retry_jobs(world, model, chosen)
+    return f"{', '.join(map(str, chosen))}: {told.returncode}"
 
 
-def retry_jobs(world: World, model: Model, ids: list[int]) -> None:
+def retry_jobs(world: World, model: Model, ids: list[int]) -> Any:
     """These may leave their final state from now on."""
     model.retried |= set(ids)
-    world.command("retry", *map(str, ids))
+    return ask(world, "retry", *map(str, ids))
 
 
 def cancel(world: World, model: Model, chance: random.Random) -> str:
@@ -107,5 +130,4 @@ def cancel(world: World, model: Model, chance: random.Random) -> str:
     ids = [str(row[0]) for row in rows[int(share * len(rows)) :][:2]]
     if not ids:
         return SKIPPED + "no job is open"
-    world.command("cancel", *ids)
-    return ", ".join(ids)
+    return f"{', '.join(ids)}: {ask(world, 'cancel', *ids).returncode}"

@@ -12,6 +12,7 @@ from threading import Event
 from typing import Any
 
 from tests.chaos.checks import Findings, Watchman
+from tests.chaos.commands import DONE, ask
 from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
@@ -28,6 +29,8 @@ MOST_DESCRIPTORS = 200
 MOST_RESIDENT_BYTES = 400 << 20
 BLAMELESS = frozenset({"crashed", "timeout", "unreadable", "internal", "out_of_memory"})
 """What a sound document may fail with where converters are killed and stopped, and disks and servers are sick."""
+OLDER = "is about an older version of its document"
+"""Why a job may be refused to be tried again."""
 LEFT = (".convertd-canary-", DISPOSING)
 LEFT_SECONDS = 10.0
 """How long what is unfinished may be seen at most."""
@@ -49,7 +52,7 @@ class Quiet:
                 return False
             if not (again := self._to_retry()):
                 break
-            retry_jobs(self._world, self._model, again)
+            self._retry(again)
         self._judge()
         return True
 
@@ -75,10 +78,7 @@ class Quiet:
         world.configure()
         self._wait_until_it_listens()
         world.hang_up()
-        world.command("resume")
-        for name in world.watches:
-            if self._is_paused(name):
-                world.command("resume", name)
+        self._resume()
 
     def _wait_until_it_listens(self) -> None:
         until = time.monotonic() + STALLED_SECONDS
@@ -86,8 +86,24 @@ class Quiet:
             self._world.ensure()
             Event().wait(0.05)
 
-    def _is_paused(self, watch: str) -> bool:
-        return bool(self._world.rows("SELECT 1 FROM watches WHERE name = ? AND paused", watch))
+    def _resume(self) -> None:
+        """Lift all pauses, until that is said to be done: a document may kill the daemon right under the command."""
+        until = time.monotonic() + STALLED_SECONDS
+        while (told := ask(self._world, "resume")).returncode != DONE:
+            if time.monotonic() > until:
+                self._findings.add(f"a sound daemon does not resume: {told.stderr[:500]}")
+                return
+            self._world.ensure()
+            Event().wait(LOOK_SECONDS)
+        if paused := self._world.rows(_PAUSED):
+            self._findings.add(f"all is said to go on, and paused are {paused}")
+
+    def _retry(self, ids: list[int]) -> None:
+        """Nothing stands in the way any more, but that a newer version has been found just now."""
+        told = retry_jobs(self._world, self._model, ids)
+        refused = [line for line in told.stderr.splitlines() if OLDER not in line]
+        if told.returncode != DONE and (refused or not told.stderr):
+            self._findings.add(f"a sound daemon does not retry {ids}: {told.returncode}, {refused}")
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -243,6 +259,7 @@ class Quiet:
             self._findings.add(f"the daemon holds {size.resident_bytes >> 20} MiB")
 
 
+_PAUSED = "SELECT name FROM watches WHERE paused UNION ALL SELECT 'all' FROM dispatch WHERE paused"
 _SIGNS = """SELECT state, count(*), max(id), sum(attempts), sum(interruptions), sum(disposal IS NULL) FROM jobs
             GROUP BY 1"""
 _REAL = "SELECT watch, state, count(*) FROM jobs GROUP BY 1, 2"

@@ -43,6 +43,7 @@ class World:
         self.served = set(self.watches)
         self.deaths: Counter[str] = Counter()
         self.strange_ends: list[str] = []
+        """Of the daemon and of commands."""
         self.writers: list[threading.Thread] = []
         self.converters: dict[int, str] = {}
         self.away: tuple[Path, Path] | None = None

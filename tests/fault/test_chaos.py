@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.chaos import campaign, report
 from tests.chaos.actions import SUBJECTS, WEIGHTS, script
 from tests.chaos.checks import is_moved
+from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask, complaints
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
 from tests.chaos.making import world as made_world
@@ -123,6 +125,47 @@ def test_faults_are_met_beside_one_another_each_as_often_as_it_is_to_be(tmp_path
     faults("write")
     with pytest.raises(OSError, match="Input/output"):
         faults("write")
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout", "stderr"),
+    [
+        (NOT_RUNNING, "", "convertd: the daemon is not running"),
+        (NOT_DONE, "", 'Traceback (most recent call last):\n  File "daemon/cli/retry.py", line 1'),
+        (NOT_DONE, "", "convertd: the job table state/convertd.db failed: database is locked"),
+        (NOT_DONE, "", "convertd: the daemon could not do that: BusyError('SQLITE_BUSY')"),
+        (DONE, "Traceback (most recent call last):", ""),
+    ],
+)
+def test_a_command_that_answers_what_it_may_not_is_found(code: int, stdout: str, stderr: str) -> None:
+    told = subprocess.CompletedProcess([], code, stdout, stderr)
+    (complaint,) = complaints(["retry", "1"], told, CHANGED)
+    assert f"`convertd retry 1` ended with {code}" in complaint
+    assert stdout + stderr in complaint
+
+
+def test_a_command_that_does_or_refuses_what_it_may_is_not_found() -> None:
+    for code, stderr in ((DONE, ""), (NOT_DONE, "not retried: job 1 is pending: nothing to retry")):
+        assert not [*complaints(["retry", "1"], subprocess.CompletedProcess([], code, "", stderr), CHANGED)]
+
+
+def test_a_real_command_is_judged_by_what_it_may_do_here(tmp_path: Path) -> None:
+    world = World(tmp_path, None, None, "")
+    assert ask(world, "pause", allowed=(WRONG_USE,)).returncode == WRONG_USE
+    assert world.strange_ends == []
+    ask(world, "pause")
+    assert "nothing has run with state_dir" in world.strange_ends[0]
+
+
+def test_what_the_log_never_says_is_found(tmp_path: Path) -> None:
+    world, result = World(tmp_path, None, None, ""), campaign.Result(1, "")
+    world.daemon.log.write_text(
+        '{"event": "failed"}\n{"event": "idle", "error": "apsw.BusyError: database is locked"}\n'
+    )
+    judged = campaign.Campaign(world, result)
+    judged._read_log()
+    assert [found for found in judged._findings.all if "BusyError" in found]
+    assert len(judged._findings.all) == 1
 
 
 @pytest.mark.parametrize("kind", ["txt", "html", "docx"])
