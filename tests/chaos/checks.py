@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from tests.chaos.accounts import ROWS, Row, converted_twice
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
@@ -139,16 +140,20 @@ class Watchman:
     # -- jobs ----------------------------------------------------------------------------------------------------
 
     def _look_at_jobs(self) -> None:
-        """No job leaves a final state unless an operator has asked for it, and none that has ended is forgotten."""
+        """No job leaves a final state unless an operator has asked for it, none that has ended is forgotten, and no
+        version is converted by two."""
         retried = set(self._model.retried)
-        now = {int(row[0]): str(row[1]) for row in self._world.rows("SELECT id, state FROM jobs")}
-        if not now:
+        rows = [Row(*row) for row in self._world.rows(ROWS)]
+        if not rows:
             return
+        now = {row.id: row.state for row in rows}
         for job_id, before in self._states.items():
             state = now.get(job_id, "forgotten")
             if before in FINAL and state != before and job_id not in retried | self._model.retried:
                 self._findings.add(f"job {job_id} was {before} and is now {state}")
         self._states = now
+        for complaint in converted_twice(rows):
+            self._findings.add(complaint)
 
     # -- processes -----------------------------------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ def submit(world: World, model: Model, chance: random.Random) -> str:
     for _ in range(STARTING_LOOKS):  # only a daemon that runs takes them
         if world.has_started():
             break
+        world.ensure()
         Event().wait(0.1)
     taken = _submitted(world, watch, batch, files)
     if taken.returncode != DONE:

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
-from tests.chaos.checks import Findings, Watchman
+from tests.chaos.accounts import MISCOUNTED, put_back
+from tests.chaos.checks import FINAL, Findings, Watchman
 from tests.chaos.commands import DONE, ask
 from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.operators import retry_jobs
-from tests.chaos.places import DISPOSING, Folder, starts
+from tests.chaos.places import DISPOSING, Folder, is_hidden, starts
 from tests.chaos.processes import Size, size_of
 from tests.chaos.world import World
 from tests.fault.outcome import integrity
@@ -53,6 +54,8 @@ class Quiet:
             if not (again := self._to_retry()):
                 break
             self._retry(again)
+        for complaint in put_back(self._world, STALLED_SECONDS):
+            self._findings.add(complaint)
         self._judge()
         return True
 
@@ -203,6 +206,7 @@ class Quiet:
         if (said := integrity(self._world.daemon)) != "ok":
             self._findings.add(f"PRAGMA integrity_check: {said}")
         self._count()
+        self._look_at_sources()
         self._look_at_events()
         for watch in self._world.watches.values():
             self._look_for_leftovers(watch)
@@ -217,15 +221,24 @@ class Quiet:
 
     def _count(self) -> None:
         """The counters are right, and every job that says it has a result has one."""
-        counted = {(watch, state): n for watch, state, n in self._world.rows("SELECT * FROM counts") if n}
-        real = {(watch, state): n for watch, state, n in self._world.rows(_REAL)}
-        if counted != real:
-            self._findings.add(f"the counters say {counted}, there are {real}")
+        for miscounted in self._world.rows(MISCOUNTED):
+            self._findings.add("the counter of {}, {} says {}, there are {}".format(*miscounted))
         for name, source in self._world.rows(_WITH_RESULT):
             seen = self._watchman.outputs.last(self._world.watches[name])
             document = os.fsdecode(source)
             if document not in seen.markdown or document not in seen.sidecar:
                 self._findings.add(f"{name}/{document} is completed and has no result")
+
+    def _look_at_sources(self) -> None:
+        """Each document that lies in a source has a job, the newest of which has ended."""
+        newest = self._newest()
+        for watch in self._world.watches.values():
+            for name in watch.source.names():
+                if is_hidden(name):
+                    continue
+                _, state, _ = newest.get((watch.name, name), (0, "missing", ""))
+                if state not in FINAL:
+                    self._findings.add(f"{watch.name}/{name} lies there, and its newest job is {state}")
 
     def _look_at_events(self) -> None:
         """Of every job that has been completed, or has failed, somebody was told."""
@@ -262,7 +275,6 @@ class Quiet:
 _PAUSED = "SELECT name FROM watches WHERE paused UNION ALL SELECT 'all' FROM dispatch WHERE paused"
 _SIGNS = """SELECT state, count(*), max(id), sum(attempts), sum(interruptions), sum(disposal IS NULL) FROM jobs
             GROUP BY 1"""
-_REAL = "SELECT watch, state, count(*) FROM jobs GROUP BY 1, 2"
 _UNTOLD = "SELECT count(*) FROM events WHERE id > (SELECT min(delivered) FROM targets) HAVING count(*) > 0"
 _ENDED = "SELECT id, state FROM jobs WHERE state IN ('completed', 'failed')"
 _COPIES = "SELECT location FROM jobs WHERE submitted = 1 AND location IS NOT NULL"

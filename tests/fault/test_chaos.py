@@ -6,15 +6,19 @@ import json
 import random
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from daemon.db import open_for_writing
 from tests.chaos import campaign, report
+from tests.chaos.accounts import MISCOUNTED, Row, converted_twice, put_back
 from tests.chaos.actions import SUBJECTS, WEIGHTS, script
-from tests.chaos.checks import is_moved
+from tests.chaos.checks import Findings, Watchman, is_moved
 from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask, complaints
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
@@ -23,8 +27,10 @@ from tests.chaos.model import Document, Model, compose
 from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
 from tests.chaos.provoking import GIVE_BACK, PASSED_BY, REMOVE, provoke
-from tests.chaos.world import World
-from tests.harness import ROOT, until
+from tests.chaos.quiet import Quiet
+from tests.chaos.world import CODE, World
+from tests.chaos.writing import appear
+from tests.harness import DEADLINE_SECONDS, ROOT, until
 from tests.servers import weed_program
 
 pytestmark = pytest.mark.chaos
@@ -166,6 +172,66 @@ def test_what_the_log_never_says_is_found(tmp_path: Path) -> None:
     judged._read_log()
     assert [found for found in judged._findings.all if "BusyError" in found]
     assert len(judged._findings.all) == 1
+
+
+def test_a_version_that_two_jobs_have_converted_is_found() -> None:
+    first = Row(1, 1, b"a.txt", "v1", "completed")
+    again = Row(4, 1, b"a.txt", "v1", "completed")
+    other = Row(2, 1, b"a.txt", "v2", "superseded")
+    assert [*converted_twice([first, again])] == ["jobs 1 and 4 have both converted a.txt as v1"]
+    assert [*converted_twice([first, first._replace(id=3, state="failed"), again])]
+    for sound in (
+        [first, again._replace(version="v2")],
+        [first, again._replace(source=b"b.txt")],
+        [first, again._replace(watch=2)],
+        [first._replace(state="superseded"), again],
+        [first, other, again],
+    ):
+        assert not [*converted_twice(sound)]
+
+
+@pytest.fixture
+def settled(tmp_path: Path) -> Iterator[World]:
+    """A daemon that has converted a document and has nothing else to do."""
+    world = World(tmp_path, None, None, "")
+    (tmp_path / CODE).symlink_to(ROOT)
+    document = Model().new("keep", "txt")
+    appear(world, document, *compose(document, random.Random(1)))
+    world.start()
+    try:
+        known = "SELECT 1 FROM documents WHERE converted_version = version"
+        until(lambda: world.rows(known), "the document is converted")
+        yield world
+    finally:
+        world.kill()
+
+
+def test_a_file_that_is_put_back_is_converted_again_by_a_daemon_that_has_forgotten_its_bytes(settled: World) -> None:
+    assert [*put_back(settled, DEADLINE_SECONDS)] == []
+    settled.terminate()
+    with closing(open_for_writing(str(settled.daemon.state / "convertd.db"))) as db:
+        db.execute("UPDATE documents SET converted_sha256 = 'other'")
+    settled.start()
+    (complaint,) = put_back(settled, DEADLINE_SECONDS)
+    assert "converted again: 1 jobs are 2" in complaint
+    assert [*put_back(settled, DEADLINE_SECONDS)] == []
+
+
+def test_a_counter_that_is_wrong_and_a_source_without_a_job_are_found(settled: World) -> None:
+    findings, model = Findings(), Model()
+    quiet = Quiet(settled, model, findings, Watchman(settled, model, findings))
+    quiet._look_at_sources()
+    assert not findings
+    assert settled.rows(MISCOUNTED) == []
+    settled.terminate()
+    with closing(open_for_writing(str(settled.daemon.state / "convertd.db"))) as db:
+        db.execute("DELETE FROM counts")
+        db.execute("INSERT INTO counts VALUES (1, 'failed', 3)")
+        (name,) = next(iter(db.execute("SELECT name FROM watches WHERE id = 1")))
+    settled.watches["keep"].source.put("unknown.txt", b"words")
+    quiet._look_at_sources()
+    assert list(findings.all) == ["keep/unknown.txt lies there, and its newest job is missing"]
+    assert sorted(settled.rows(MISCOUNTED)) == sorted([("keep", "completed", 0, 1), (name, "failed", 3, 0)])
 
 
 @pytest.mark.parametrize("kind", ["txt", "html", "docx"])
