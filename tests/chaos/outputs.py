@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -23,7 +24,21 @@ class Sink:
     stamps: dict[str, Stamp] = field(default_factory=dict)
     markdown: dict[str, Version] = field(default_factory=dict)
     sidecar: dict[str, Version] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of the Markdown by document, and what its sidecar says that it is."""
+    promised_sha256: dict[str, str] = field(default_factory=dict)
+    newest: dict[str, tuple[int, Stamp]] = field(default_factory=dict)
+    """The number of the newest version that was seen of each result, by its name."""
     failed: set[str] = field(default_factory=set)
+
+    def fits(self, name: str) -> bool:
+        """Whether the Markdown of this document is what its sidecar says."""
+        return self.sha256.get(name) == self.promised_sha256.get(name)
+
+
+def _was_written_later(stamp: Any, other: Any) -> bool:
+    """Not if it was put back with its whole folder: it is as old as it was then. (Buckets tell whole seconds.)"""
+    return bool(stamp != other and stamp[1] >= other[1])
 
 
 class Outputs:
@@ -90,6 +105,8 @@ class Outputs:
             self._complain(f"{watch.name}: {document.name}.md is not the whole of any version ({shown})")
         else:
             seen.markdown[document.name] = version
+            seen.sha256[document.name] = hashlib.sha256(content).hexdigest()
+            self._compare(watch, seen, document, f"{document.name}.md", version)
 
     def _sidecar(self, watch: Watch, seen: Sink, document: Document, content: bytes) -> None:
         parsed = self._parsed(watch, f"{document.name}.json", content)
@@ -100,6 +117,23 @@ class Outputs:
             self._complain(f"{watch.name}: {document.name}.json is of a version that never existed whole")
         else:
             seen.sidecar[document.name] = version
+            seen.promised_sha256[document.name] = parsed.get("markdown_sha256", "")
+            self._compare(watch, seen, document, f"{document.name}.json", version)
+
+    def _compare(self, watch: Watch, seen: Sink, document: Document, name: str, version: Version) -> None:
+        """With what was seen before, and with what lies beside it.
+
+        A sidecar and a Markdown of different versions are a newer one under way. Of the same one they fit, however
+        often it was converted, if its engine makes the same of it each time.
+        """
+        number, stamp = seen.newest.get(name, (0, ()))
+        if version.number >= number:
+            seen.newest[name] = version.number, seen.stamps[name]
+        elif _was_written_later(seen.stamps[name], stamp):
+            self._complain(f"{watch.name}: {name} of version {number} was replaced by that of {version.number}")
+        alike = seen.markdown.get(document.name) is seen.sidecar.get(document.name)
+        if alike and document.kind == "txt" and not seen.fits(document.name):
+            self._complain(f"{watch.name}: {document.name}.md is not what its sidecar says")
 
     def _manifest(self, watch: Watch, name: str, content: bytes) -> None:
         """Of a batch that was handed in; each of its lines is whole."""

@@ -174,6 +174,8 @@ class Quiet:
             return f"job {job[0]} is {job[1]}, and there is no result of version {version.number}"
         if document.name in seen.failed:
             return "it has an error file beside its result"
+        if not seen.fits(document.name):
+            return "its Markdown is not what its sidecar says"
         if document.submitted:
             return None
         if watch.action != "keep" and document.name in present:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import random
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,7 +26,8 @@ from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
 from tests.chaos.making import world as made_world
-from tests.chaos.model import Document, Model, compose
+from tests.chaos.model import Document, Model, Version, compose
+from tests.chaos.outputs import Outputs
 from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
 from tests.chaos.provoking import GIVE_BACK, PASSED_BY, REMOVE, provoke
@@ -248,6 +252,75 @@ def test_an_output_is_of_one_version_and_whole(kind: str) -> None:
     lines = texts[0].splitlines()
     for torn in ("", texts[0][:-1], "\n".join(lines[:-1]), "\n".join(lines[1:]), texts[0] + texts[1]):
         assert document.of_markdown(torn.encode()) is None
+
+
+class Shown:
+    """A sink of one watch, and what is said of what appears there."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.said: list[str] = []
+        self.watch = World(folder, None, None, "").watches["keep"]
+        model = Model()
+        self.document = model.new("keep", kind)
+        self._outputs = Outputs(model, self.said.append)
+        for _ in range(2):
+            self.document.written(*compose(self.document, random.Random(1)))
+
+    def show(self, version: Version, markdown_sha256: str = "") -> None:
+        """Both results of a version, the sidecar with this digest instead of the right one."""
+        markdown = version.content
+        right = hashlib.sha256(markdown).hexdigest()
+        self.put("json", json.dumps({"sha256": version.sha256, "markdown_sha256": markdown_sha256 or right}).encode())
+        self.put("md", markdown)
+
+    def put(self, suffix: str, content: bytes) -> None:
+        self.watch.sink.put(f"{self.document.name}.{suffix}", content)
+        self.look()
+
+    def look(self) -> None:
+        self._outputs.look(self.watch)
+
+    def fits(self) -> bool:
+        return self._outputs.last(self.watch).fits(self.document.name)
+
+
+def test_a_sidecar_that_tells_of_another_markdown_is_found(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, "txt")
+    first, second = shown.document.versions
+    shown.show(first)
+    shown.show(second)  # between the two the sidecar is of another version than the Markdown
+    shown.show(second)
+    assert shown.said == []
+    assert shown.fits()
+    shown.show(second, "0" * 64)
+    assert shown.said[0] == f"keep: {shown.document.name}.md is not what its sidecar says"
+    assert not shown.fits()
+
+
+def test_an_older_result_in_the_place_of_a_newer_one_is_found(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, "txt")
+    first, second = shown.document.versions
+    shown.show(second)
+    shown.show(first)
+    name = shown.document.name
+    assert shown.said == [f"keep: {name}.{suffix} of version 2 was replaced by that of 1" for suffix in ("json", "md")]
+
+
+def test_older_results_that_are_put_back_with_their_folder_are_not_found(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, "txt")
+    first, second = shown.document.versions
+    assert isinstance(shown.watch.sink, Folder)
+    path, away = shown.watch.sink.path, tmp_path / "away"
+    shown.show(first)
+    for file in path.iterdir():
+        os.utime(file, (1, 1))  # clocks of files tick seldom
+    path.rename(away)
+    shown.look()
+    shown.show(second)
+    shutil.rmtree(path)
+    away.rename(path)
+    shown.look()
+    assert shown.said == []
 
 
 def test_a_sound_daemon_passes(tmp_path: Path) -> None:
