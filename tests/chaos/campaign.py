@@ -46,6 +46,7 @@ class Result:
     deaths: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
+    largest: Size | None = None
     findings: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
@@ -93,7 +94,7 @@ class Campaign:
                 self._read_log()
                 self._result.rounds += 1
             self._result.looks = watchman.outputs.looks
-            self._result.sizes = quiet.sizes
+            self._result.sizes, self._result.largest = quiet.sizes, watchman.largest
         self._sum_up()
 
     def _act(self, actions: int, until: float) -> None:

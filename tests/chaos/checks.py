@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from tests.chaos.accounts import ROWS, Row, converted_twice
+from daemon.errors import ConvertdError, FatalError
+from tests.chaos.accounts import MISCOUNTED, ROWS, Row, converted_twice
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
 from tests.chaos.places import DISPOSING, Folder, starts
+from tests.chaos.processes import Size, size_of
 from tests.chaos.world import World
 
 FINAL = frozenset({"completed", "failed", "cancelled", "vanished", "superseded"})
 DEATHS_ALLOWED = 5
 """So often a document may kill the daemon: twice beside others, and three times alone."""
 SURVIVE_SECONDS = 30.0
-LOOK_SECONDS, RARE_LOOK_SECONDS = 0.02, 0.7
+LOOK_SECONDS, RARE_LOOK_SECONDS, RAREST_LOOK_SECONDS = 0.02, 0.7, 3.0
+MOST_DESCRIPTORS = 200
+MOST_RESIDENT_BYTES = 256 << 20
+"""What the daemon may hold amid faults: 120 and 75 MiB were the most in some minutes; large documents come together."""
 TRIES = 5
+DAMAGED = "is damaged"
+"""What is said of a job table that is no sound file."""
 
 
 class Findings:
@@ -49,6 +56,8 @@ class Watchman:
         self._states: dict[int, str] = {}
         self._strays: dict[int, float] = {}
         self._strange = 0
+        self.largest = Size(0, 0, 0)
+        """What the daemon held at most, of each kind, by now."""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchman")
 
@@ -62,8 +71,12 @@ class Watchman:
         self._look_at_everything()  # what came since the last time
 
     def _run(self) -> None:
-        rare_due = 0.0
+        rare_due = rarest_due = 0.0
         while not self._end.wait(LOOK_SECONDS):
+            if time.monotonic() >= rarest_due:
+                self._guarded(self._look_at_table)
+                self._guarded(self._look_at_size)
+                rarest_due = time.monotonic() + RAREST_LOOK_SECONDS
             if time.monotonic() >= rare_due:
                 self._look_at_everything()
                 rare_due = time.monotonic() + RARE_LOOK_SECONDS
@@ -155,6 +168,20 @@ class Watchman:
         for complaint in converted_twice(rows):
             self._findings.add(complaint)
 
+    def _look_at_table(self) -> None:
+        """It is sound, and its counters are right, at every moment. What cannot be read just now may be on a full disk,
+        or not be there yet."""
+        try:
+            said = [str(row[0]) for row in self._world.daemon.rows("PRAGMA quick_check")]
+        except FatalError as error:
+            said = [error.message] if DAMAGED in error.message else []
+        except (ConvertdError, OSError):
+            return
+        if said not in ([], ["ok"]):
+            self._findings.add(f"PRAGMA quick_check: {said[:5]}")
+        for miscounted in self._world.rows(MISCOUNTED):
+            self._findings.add("the counter of {}, {} says {}, there are {}".format(*miscounted))
+
     # -- processes -----------------------------------------------------------------------------------------------
 
     def _look_at_processes(self) -> None:
@@ -174,6 +201,23 @@ class Watchman:
         for job in set(poisoned):
             if (deaths := poisoned.count(job)) > DEATHS_ALLOWED:
                 self._findings.add(f"job {job} has killed the daemon {deaths} times")
+
+    def _look_at_size(self) -> None:
+        try:
+            size = size_of(self._world.pid)
+        except OSError:  # it has ended
+            return
+        self.largest = Size(*map(max, self.largest, size))
+        for complaint in too_large(size, MOST_DESCRIPTORS, MOST_RESIDENT_BYTES):
+            self._findings.add(f"the daemon {complaint}")
+
+
+def too_large(size: Size, most_descriptors: int, most_resident_bytes: int) -> Iterator[str]:
+    """What a process has too much of."""
+    if size.descriptors > most_descriptors:
+        yield f"has {size.descriptors} descriptors open"
+    if size.resident_bytes > most_resident_bytes:
+        yield f"holds {size.resident_bytes >> 20} MiB"
 
 
 def is_moved(watch: Watch, document: Document) -> bool:

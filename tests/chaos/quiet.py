@@ -12,7 +12,7 @@ from threading import Event
 from typing import Any
 
 from tests.chaos.accounts import MISCOUNTED, put_back
-from tests.chaos.checks import FINAL, Findings, Watchman
+from tests.chaos.checks import FINAL, Findings, Watchman, too_large
 from tests.chaos.commands import DONE, ask
 from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
@@ -26,8 +26,10 @@ from tests.fault.outcome import integrity
 STALLED_SECONDS = 75.0
 """Without anything moving. However slow a machine is, something moves."""
 LOOK_SECONDS, MEET_SECONDS = 0.3, 10.0
-MOST_DESCRIPTORS = 200
-MOST_RESIDENT_BYTES = 400 << 20
+MOST_DESCRIPTORS, MOST_RESIDENT_BYTES = 160, 200 << 20
+"""Of a daemon at rest: 66 to 112, and 75 MiB, are normal."""
+MOST_CONVERTER_DESCRIPTORS, MOST_CONVERTER_BYTES = 48, (768 + 64) << 20
+"""Of a converter at rest: it is replaced above 768 MiB; 22 and 35 MiB are normal."""
 BLAMELESS = frozenset({"crashed", "timeout", "unreadable", "internal", "out_of_memory"})
 """What a sound document may fail with where converters are killed and stopped, and disks and servers are sick."""
 OLDER = "is about an older version of its document"
@@ -268,10 +270,11 @@ class Quiet:
         except OSError:
             return
         self.sizes.append(size)
-        if size.descriptors > MOST_DESCRIPTORS:
-            self._findings.add(f"the daemon has {size.descriptors} descriptors open")
-        if size.resident_bytes > MOST_RESIDENT_BYTES:
-            self._findings.add(f"the daemon holds {size.resident_bytes >> 20} MiB")
+        for complaint in too_large(size, MOST_DESCRIPTORS, MOST_RESIDENT_BYTES):
+            self._findings.add(f"the daemon, at rest, {complaint}")
+        for converter in converters(self._world):
+            for complaint in too_large(converter, MOST_CONVERTER_DESCRIPTORS, MOST_CONVERTER_BYTES):
+                self._findings.add(f"converter {converter.pid}, at rest, {complaint}")
 
 
 _PAUSED = "SELECT name FROM watches WHERE paused UNION ALL SELECT 'all' FROM dispatch WHERE paused"
@@ -282,6 +285,15 @@ _ENDED = "SELECT id, state FROM jobs WHERE state IN ('completed', 'failed')"
 _COPIES = "SELECT location FROM jobs WHERE submitted = 1 AND location IS NOT NULL"
 _WITH_RESULT = """SELECT DISTINCT w.name, j.source FROM jobs j JOIN watches w ON w.id = j.watch
                   WHERE j.state = 'completed'"""
+
+
+def converters(world: World) -> list[Size]:
+    """What those of the daemon that runs hold; one that has just been replaced is left out."""
+    sizes = []
+    for pid in world.children():
+        with contextlib.suppress(OSError):
+            sizes.append(size_of(pid))
+    return sizes
 
 
 def _left_by(watch: Watch) -> set[str]:

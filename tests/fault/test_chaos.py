@@ -21,7 +21,7 @@ from daemon.db import open_for_writing
 from tests.chaos import campaign, report
 from tests.chaos.accounts import MISCOUNTED, Row, converted_twice, put_back
 from tests.chaos.actions import SUBJECTS, WEIGHTS, script
-from tests.chaos.checks import Findings, Watchman, is_moved
+from tests.chaos.checks import Findings, Watchman, is_moved, too_large
 from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask, complaints
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
@@ -30,8 +30,10 @@ from tests.chaos.model import Document, Model, Version, compose
 from tests.chaos.outputs import Outputs
 from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
+from tests.chaos.processes import Size, size_of
 from tests.chaos.provoking import GIVE_BACK, PASSED_BY, REMOVE, provoke
-from tests.chaos.quiet import Quiet
+from tests.chaos.quiet import Quiet, converters
+from tests.chaos.soak import grown
 from tests.chaos.world import CODE, World
 from tests.chaos.writing import appear
 from tests.harness import DEADLINE_SECONDS, ROOT, until
@@ -321,6 +323,44 @@ def test_older_results_that_are_put_back_with_their_folder_are_not_found(tmp_pat
     away.rename(path)
     shown.look()
     assert shown.said == []
+
+
+def test_what_grows_and_what_is_too_large_is_found() -> None:
+    before = [Size(1, 100, 64 << 20), Size(2, 22, 36 << 20)]
+    assert not [*grown(before, [Size(1, 108, 76 << 20), Size(2, 22, 36 << 20), Size(3, 500, 900 << 20)])]
+    (complaint,) = grown(before, [Size(1, 109, 76 << 20), before[1]])
+    assert complaint == "100 descriptors of process 1 became 109"
+    (complaint,) = grown(before, [before[0], Size(2, 22, 49 << 20)])
+    assert complaint == "process 2 has grown by 13 MiB"
+    assert not [*too_large(Size(1, 10, 10 << 20), 10, 10 << 20)]
+    assert [*too_large(Size(1, 11, 11 << 20), 10, 10 << 20)] == ["has 11 descriptors open", "holds 11 MiB"]
+
+
+def test_what_the_soak_looks_at_is_the_daemon_and_its_converters(settled: World) -> None:
+    sizes = [size_of(settled.pid), *until(lambda: converters(settled), "there are converters")]
+    assert len({size.pid for size in sizes}) == len(sizes) > 1
+    assert all(size.descriptors for size in sizes)
+
+
+def test_a_damaged_job_table_is_found_while_things_go_on(tmp_path: Path) -> None:
+    world, findings = World(tmp_path, None, None, ""), Findings()
+    watchman = Watchman(world, Model(), findings)
+    watchman._look_at_table()  # there is none yet
+    world.daemon.state.mkdir()
+    path = world.daemon.state / "convertd.db"
+    open_for_writing(str(path)).close()
+    watchman._look_at_table()
+    assert not findings
+    with closing(open_for_writing(str(path))) as db:
+        db.execute("INSERT INTO watches (name, source, sink) VALUES ('keep', '', '')")
+        db.execute("INSERT INTO counts VALUES (1, 'failed', 3)")
+    watchman._look_at_table()
+    assert list(findings.all) == ["the counter of keep, failed says 3, there are 0"]
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(range(256)) * 64)
+    watchman._look_at_table()
+    assert "PRAGMA quick_check" in list(findings.all)[1]
 
 
 def test_a_sound_daemon_passes(tmp_path: Path) -> None:
