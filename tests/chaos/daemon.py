@@ -40,9 +40,10 @@ def main() -> None:
 
 
 def _hurry() -> None:
-    """Sick surroundings are looked at again soon, and sources disposed of soon: a round is not to wait for that."""
+    """Sick surroundings are looked at again soon, and sources disposed of soon: a round is not to wait for that. Nor
+    for results so large that it takes a small machine long to convert them: the parts of uploads are smaller."""
     from daemon import app, disposal
-    from daemon.s3 import clients, download
+    from daemon.s3 import clients, download, writing
     from daemon.sources import disposer, s3_disposer, s3_polling
 
     changes: dict[Any, dict[str, Any]] = {
@@ -53,6 +54,7 @@ def _hurry() -> None:
         s3_polling: {"RETRY_SECONDS": (0.2, 0.5, 1.0, 2.0, 2.0)},
         download: {"BACKOFF_SECONDS": 0.05},
         clients: {"TRIES": 2},
+        writing: {"PARTS_ABOVE_BYTES": 6 << 20, "PART_BYTES": 5 << 20},
     }
     for module, values in changes.items():
         for name, value in values.items():

@@ -9,7 +9,7 @@ import re
 from threading import Event
 
 from tests.chaos.layout import Watch
-from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, compose
+from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, compose, compose_large
 from tests.chaos.places import Folder
 from tests.chaos.world import World
 from tests.chaos.writing import appear, wait_until_fetched, write
@@ -17,6 +17,9 @@ from tests.fault_proxy import Fault, FaultProxy
 
 FOLDERS = ("", "", "", "one/", "one/two/", "three/")
 LARGE_LINES = 30_000
+SPOOLED_RESULT_BYTES = 3 << 20
+DIVIDED_SOURCE_BYTES = 34 << 20
+"""The daemon keeps a result that is so large in its spool, and downloads an object that is so large in ranges."""
 SWAP_SECONDS = 1.5
 SKIPPED = "skipped: "
 
@@ -69,9 +72,17 @@ def drop_while_down(world: World, model: Model, chance: random.Random) -> str:
 
 
 def drop_large(world: World, model: Model, chance: random.Random) -> str:
-    document = model.new(_watch(world, chance).name, "txt")
-    appear(world, document, *compose(document, chance, lines=LARGE_LINES))
-    return f"{document.watch}: {document.name}"
+    """Of many lines, or with a result that lies in the spool; in a bucket sometimes one that comes in ranges, too."""
+    watch, spooled, divided = _watch(world, chance), chance.random() < 0.5, chance.random() < 0.5
+    document = model.new(watch.name, "txt")
+    source_bytes = 0
+    if watch.name == "keep" or not spooled:  # its sink is small, and what lies there stays there
+        appear(world, document, *compose(document, chance, lines=LARGE_LINES))
+    else:
+        if divided and not watch.in_folder and watch.done is None:  # where they are moved to they are read all the time
+            source_bytes = DIVIDED_SOURCE_BYTES
+        appear(world, document, *compose_large(chance, SPOOLED_RESULT_BYTES, source_bytes))
+    return f"{document.watch}: {document.name}, {len(document.versions[-1].content):,} bytes"
 
 
 def drop_hostile(world: World, model: Model, chance: random.Random) -> str:

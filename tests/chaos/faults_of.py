@@ -21,7 +21,8 @@ from tests.fault_proxy import Fault, Kind
 
 DEATHS = (
     *("list folder", "enqueue", "enqueued", "start", "open source", "download", "downloaded", "convert", "converted"),
-    *("verify", "deliver", "delivered", "write", "rename", "rename", "sync", "put", "put", "published", "remove"),
+    *("verify", "deliver", "delivered", "write", "rename", "rename", "sync"),
+    *("put", "put", "part", "published", "remove"),
     *("complete", "completed", "fail", "back off", "before-commit", "before-commit", "after-commit", "after-commit"),
     *("intake copy", "intake copied", "intake rename", "intake sync", "submit record", "submit", "submitted"),
     *("submit recorded", "submit answer", "give back"),

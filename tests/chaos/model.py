@@ -105,6 +105,14 @@ def compose(
     return text.encode(), text
 
 
+def compose_large(chance: random.Random, result_bytes: int, source_bytes: int = 0) -> tuple[bytes, str]:
+    """A text document whose result has about so many bytes, and by whose length alone its version is told; itself it
+    is about as large as `source_bytes`, with no two parts alike."""
+    result_bytes += chance.randrange(result_bytes // 8)
+    padding = chance.randbytes(source_bytes // 2).hex()
+    return f"Large {padding} {result_bytes}".encode(), "x" * result_bytes
+
+
 class Model:
     """All documents. The order in which they were made is the order in which they are drawn."""
 

@@ -10,19 +10,21 @@ from threading import Event
 from tests.chaos import operators
 from tests.chaos.hooks import WAIT
 from tests.chaos.layout import Watch
-from tests.chaos.model import Model, compose
+from tests.chaos.model import Model, compose, compose_large
 from tests.chaos.places import Folder
 from tests.chaos.world import World
 from tests.chaos.writing import appear
 
 LOOKS, LOOK_SECONDS, OPEN_SECONDS = 60, 0.1, 1.5
-GIVE_BACK, REMOVE = "give back", "remove"
+GIVE_BACK, REMOVE, PART = "give back", "remove", "part"
+IN_PARTS_BYTES = 11 << 20
+"""A result so large is uploaded in three parts (see `daemon.py`)."""
 
 PASSED_BY: dict[str, Callable[[Watch], bool]] = {
     **dict.fromkeys(("list folder", "look at folder", "open source"), lambda watch: watch.in_folder),
     **dict.fromkeys(("download", "downloaded"), lambda watch: not watch.in_folder),
     **dict.fromkeys(("write", "rename", "sync", "back off"), lambda watch: isinstance(watch.sink, Folder)),
-    **dict.fromkeys(("put", "published", REMOVE), lambda watch: not isinstance(watch.sink, Folder)),
+    **dict.fromkeys(("put", PART, "published", REMOVE), lambda watch: not isinstance(watch.sink, Folder)),
     **dict.fromkeys(("dispose", "record disposal", "disposal recorded"), lambda watch: watch.action != "keep"),
     **dict.fromkeys(
         ("hide", "hidden", "sync source", "disposed"), lambda watch: watch.in_folder and watch.action != "keep"
@@ -58,7 +60,10 @@ def provoke(world: World, model: Model, chance: random.Random, label: str, times
     hostile = "Raise" if label == "fail" else ""
     for _ in range(times):
         document = model.new(watch.name, "txt")
-        appear(world, document, *compose(document, chance, hostile=hostile), hostile=bool(hostile))
+        if label == PART:
+            appear(world, document, *compose_large(chance, IN_PARTS_BYTES))
+        else:
+            appear(world, document, *compose(document, chance, hostile=hostile), hostile=bool(hostile))
     if label == GIVE_BACK:
         world.arm("hide", WAIT, 0, 1)
         world.later(lambda: _open_while_hidden(world, watch))

@@ -26,7 +26,7 @@ from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
 from tests.chaos.making import world as made_world
-from tests.chaos.model import Document, Model, Version, compose
+from tests.chaos.model import Document, Model, Version, compose, compose_large
 from tests.chaos.outputs import Outputs
 from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
@@ -361,6 +361,16 @@ def test_a_damaged_job_table_is_found_while_things_go_on(tmp_path: Path) -> None
         file.write(bytes(range(256)) * 64)
     watchman._look_at_table()
     assert "PRAGMA quick_check" in list(findings.all)[1]
+
+
+def test_a_large_output_is_of_one_version_and_whole() -> None:
+    document, chance = Document("bkeep", "d1.txt", "txt"), random.Random(1)
+    (small, text), (large, other) = compose_large(chance, 10_000), compose_large(chance, 10_000, 1 << 20)
+    versions = [document.written(small, text), document.written(large, other)]
+    assert len(small) < 100
+    assert (1 << 20) <= len(large) < (1 << 20) + 100
+    assert [document.of_markdown(output.encode()) for output in (text, other)] == versions
+    assert document.of_markdown(other[:-1].encode()) is None
 
 
 def test_a_sound_daemon_passes(tmp_path: Path) -> None:
