@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from tests.chaos import documents_of, faults_of, operators
+from tests.chaos import documents_of, faults_of, operators, uploads
 from tests.chaos.model import Model
 from tests.chaos.world import World
 
@@ -45,6 +45,7 @@ WEIGHTS: dict[str, tuple[int, Act]] = {
     "take a folder away": (2, faults_of.take_away),
     "jump of the clock": (3, faults_of.jump_clock),
     "fault of the bucket": (10, faults_of.spoil_bucket),
+    "start days after broken uploads": (1, uploads.give_up_uploads),
     "reload with other watches": (3, operators.reload_watches),
     "reload a bad configuration": (2, operators.reload_bad),
     "pause and resume": (3, operators.pause),
