@@ -14,7 +14,7 @@ from tests.chaos.accounts import MISCOUNTED, ROWS, Row, converted_twice
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
-from tests.chaos.places import DISPOSING, Folder, starts
+from tests.chaos.places import DISPOSING, Folder, Place, starts
 from tests.chaos.processes import Size, size_of
 from tests.chaos.world import World
 
@@ -129,6 +129,8 @@ class Watchman:
         version = document.current
         if version is None or watch.source.has(document.name):
             return None
+        if lies_in(watch.failed, document):
+            return None if self._has_ended(document, "failed") else about + ", and its job has not failed"
         if watch.action == "keep":
             return about + ", of a watch that keeps"
         seen = self.outputs.look(watch)
@@ -136,12 +138,12 @@ class Watchman:
             return about + " without its result"
         if watch.done is not None and not is_moved(watch, document):
             return about + " and not where it should have been moved to"
-        return None if self._is_completed(document) else about + ", and its job is not completed"
+        return None if self._has_ended(document, "completed") else about + ", and its job is not completed"
 
-    def _is_completed(self, document: Document) -> bool:
+    def _has_ended(self, document: Document, how: str) -> bool:
         rows = self._jobs_of(document)
         retried = any(job_id in self._model.retried for job_id, _ in rows)
-        return retried or any(state == "completed" for job_id, state in rows if job_id > document.floor)
+        return retried or any(state == how for job_id, state in rows if job_id > document.floor)
 
     def _jobs_of(self, document: Document) -> list[tuple[Any, ...]]:
         return self._world.rows(
@@ -223,7 +225,13 @@ def too_large(size: Size, most_descriptors: int, most_resident_bytes: int) -> It
 def is_moved(watch: Watch, document: Document) -> bool:
     """Whether its content lies where documents are moved to, under its name or one like it; one that is moved from
     there to there, after a retry, may be hidden as long as a dead daemon does not come back."""
-    assert watch.done is not None
+    return lies_in(watch.done, document)
+
+
+def lies_in(place: Place | None, document: Document) -> bool:
+    """Whether its content lies there, under its name, one like it, or hidden."""
     version, stem = document.current, document.name.rpartition(".")[0]
-    names = [name for name in watch.done.names() if name.startswith(stem) or starts(name, DISPOSING)]
-    return version is not None and any(watch.done.read(name) == version.content for name in names)
+    if place is None or version is None:
+        return False
+    names = [name for name in place.names() if name.startswith(stem) or starts(name, DISPOSING)]
+    return any(place.read(name) == version.content for name in names)

@@ -33,6 +33,7 @@ name = "{name}"
 source = "{source}"
 sink = "{sink}"
 on_success = "{on_success}"
+on_failure = "{on_failure}"
 poll_interval = "300ms"
 """
 S3 = """[watch.s3]
@@ -44,13 +45,15 @@ connect_timeout = "2s"
 
 @dataclass(frozen=True)
 class Watch:
-    """A watch, and its places as the campaign sees them; `done` is where documents are moved to."""
+    """A watch, and its places as the campaign sees them; `done` is where documents are moved to, `failed` where
+    those that cannot be converted are."""
 
     name: str
     source: Place
     sink: Place
     action: str
     done: Place | None
+    failed: Place | None
     text: str
 
     @property
@@ -65,7 +68,7 @@ def watches(home: Path, bucket: Bucket | None, proxy: FaultProxy | None) -> Iter
     yield local.watch("keep", "keep")
     yield local.watch("delete", "delete")
     yield local.watch("move", "move")
-    yield local.watch("extra", "keep")
+    yield local.watch("extra", "keep", moves_failed=True)
     if bucket is not None and proxy is not None:
         remote = Layout(home, bucket, proxy.url)
         yield remote.watch("bkeep", "keep")
@@ -81,15 +84,21 @@ class Layout:
         self._bucket = bucket
         self._url = url
 
-    def watch(self, name: str, action: str, *, local_sink: bool = False) -> Watch:
+    def watch(self, name: str, action: str, *, local_sink: bool = False, moves_failed: bool = False) -> Watch:
         """A watch of this name, whose places are called like it."""
         source, source_url = self._place(name, "in")
         sink, sink_url = (self._folder if local_sink else self._place)(name, "out")
         done, done_url = self._place(name, "done") if action == "move" else (None, "")
-        on_success = f"move:{done_url}" if done_url else action
-        text = WATCH.format(name=name, source=source_url, sink=sink_url, on_success=on_success)
+        failed, failed_url = self._place(name, "failed") if moves_failed else (None, "")
+        text = WATCH.format(
+            name=name,
+            source=source_url,
+            sink=sink_url,
+            on_success=f"move:{done_url}" if done_url else action,
+            on_failure=f"move:{failed_url}" if failed_url else "keep",
+        )
         text += S3.format(url=self._url) if self._bucket is not None else ""
-        return Watch(name, source, sink, action, done, text)
+        return Watch(name, source, sink, action, done, failed, text)
 
     def _place(self, watch: str, which: str) -> tuple[Place, str]:
         if self._bucket is None:

@@ -168,8 +168,9 @@ class Quiet:
             return None
         if job is None:
             return "it has no job"
-        if job[1] in ("cancelled", "failed"):
-            return None  # judged, and tried again
+        if job[1] in ("cancelled", "failed"):  # judged, and tried again
+            stays = job[1] == "failed" and watch.failed is not None and document.name in present
+            return f"job {job[0]} has failed, and the source is still there" if stays else None
         seen = self._watchman.outputs.last(watch)
         found, about = seen.markdown.get(document.name), seen.sidecar.get(document.name)
         if found != version or about != version:
@@ -182,7 +183,7 @@ class Quiet:
             return None
         if watch.action != "keep" and document.name in present:
             return f"job {job[0]} is {job[1]}, and the source is still there"
-        if watch.action == "keep" and document.name not in present:
+        if watch.action == "keep" and watch.failed is None and document.name not in present:
             return "the source is gone"
         return self._watchman.missing(watch, document)
 
@@ -299,7 +300,7 @@ def converters(world: World) -> list[Size]:
 def _left_by(watch: Watch) -> set[str]:
     """The names of unfinished files in all its places."""
     left: set[str] = set()
-    for place in (watch.source, watch.sink, watch.done):
+    for place in (watch.source, watch.sink, watch.done, watch.failed):
         if place is not None:
             left.update(name for name in place.names() if starts(name, *LEFT))
             if isinstance(place, Folder):
