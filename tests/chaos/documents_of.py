@@ -9,7 +9,17 @@ import re
 from threading import Event
 
 from tests.chaos.layout import Watch
-from tests.chaos.model import HOSTILE, HOSTILE_WEIGHTS, KINDS, POISON, Document, Model, compose, compose_large
+from tests.chaos.model import (
+    HOSTILE,
+    HOSTILE_FILES,
+    HOSTILE_WEIGHTS,
+    KINDS,
+    POISON,
+    Document,
+    Model,
+    compose,
+    compose_large,
+)
 from tests.chaos.places import Folder
 from tests.chaos.world import World
 from tests.chaos.writing import appear, wait_until_fetched, write
@@ -86,9 +96,17 @@ def drop_large(world: World, model: Model, chance: random.Random) -> str:
 
 
 def drop_hostile(world: World, model: Model, chance: random.Random) -> str:
-    what = chance.choices(HOSTILE, HOSTILE_WEIGHTS)[0]
-    document = model.new(_watch(world, chance).name, "txt", "hostile")
-    appear(world, document, *compose(document, chance, hostile=what), hostile=True)
+    """One that does to an engine of the tests what it says, or one that a real engine is to refuse."""
+    watch = _watch(world, chance)
+    if chance.random() < 0.3:
+        what = chance.choice(sorted(HOSTILE_FILES))
+        kind, make = HOSTILE_FILES[what]
+        document = model.new(watch.name, kind, "hostile")
+        appear(world, document, make(), "", hostile=True)
+    else:
+        what = chance.choices(HOSTILE, HOSTILE_WEIGHTS)[0]
+        document = model.new(watch.name, "txt", "hostile")
+        appear(world, document, *compose(document, chance, hostile=what), hostile=True)
     return f"{document.watch}: {document.name} ({what})"
 
 

@@ -10,16 +10,25 @@ import hashlib
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests import documents
 
 WORDS = re.compile(r"[A-Za-z0-9]+")
-KINDS = ("txt", "txt", "txt", "html", "docx")
+KINDS = ("txt", "txt", "txt", "html", "docx", "pdf")
+PAGE_LINES = 30
+"""So many lines a page of a PDF has room for."""
 HOSTILE = ("Crash", "Abort", "NativeMemory", "Killed", "Raise", "Loop", "Memory")
 """Classes of tests/engines_for_tests.py; what hangs or hoards takes its time and comes seldom."""
 HOSTILE_WEIGHTS = (5, 4, 4, 4, 4, 1, 1)
+HOSTILE_FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "torn PDF": ("pdf", lambda: documents.truncated(documents.pdf(["torn"])) + b"\n%%EOF\n"),
+    "no PDF": ("pdf", lambda: b"%PDF-1.7\n" + bytes(10_000) + b"\n%%EOF\n"),
+    "zip bomb": ("docx", lambda: documents.zip_bomb_docx(600)),
+    "lying zip bomb": ("docx", lambda: documents.lying_zip_bomb_docx(600)),
+}
+"""What no real engine converts: its kind, and what makes it. All of them are seen to be what they are at once."""
 SUBMITTED = "submitted/"
 POISON = "poison"
 """Documents with this in their name kill the daemon itself while they are converted."""
@@ -92,13 +101,13 @@ def compose(
     """The next version of a document: its bytes, and its text. A slow one takes half a second to be converted."""
     number = len(document.versions) + 1
     token = re.sub(r"\W", "", f"{document.watch}x{document.name.rpartition('.')[0]}xv{number}")
-    count = lines or chance.randint(2, 40)
+    count = lines or chance.randint(2, PAGE_LINES if document.kind == "pdf" else 40)
     body = [f"{token} line {at} of {count} tells of rivers {chance.randrange(10**6)}" for at in range(count)]
     if document.kind != "txt":
         text = "\n".join(body)
         if document.kind == "html":
             return documents.html(text, title="A page"), f"A page\n{text}"
-        return documents.docx(text), text
+        return (documents.pdf([text]) if document.kind == "pdf" else documents.docx(text)), text
     tenths = 5 if slow else 0 if hostile or lines else max(0, chance.randint(-9, 5))
     last = [f"seconds 0.{tenths}"] if tenths else [f"{token} end"]
     text = "\n".join([hostile or ("Slow" if tenths else "Echo"), *body, *last])

@@ -240,7 +240,7 @@ def test_a_counter_that_is_wrong_and_a_source_without_a_job_are_found(settled: W
     assert sorted(settled.rows(MISCOUNTED)) == sorted([("keep", "completed", 0, 1), (name, "failed", 3, 0)])
 
 
-@pytest.mark.parametrize("kind", ["txt", "html", "docx"])
+@pytest.mark.parametrize("kind", ["txt", "html", "docx", "pdf"])
 def test_an_output_is_of_one_version_and_whole(kind: str) -> None:
     document, chance = Document("keep", f"d1.{kind}", kind), random.Random(1)
     texts = []
