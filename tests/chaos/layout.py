@@ -34,8 +34,10 @@ source = "{source}"
 sink = "{sink}"
 on_success = "{on_success}"
 on_failure = "{on_failure}"
+batch = "{batch}"
 poll_interval = "300ms"
 """
+SUBFOLDER = "subfolder"
 S3 = """[watch.s3]
 endpoint_url = "{url}"
 read_timeout = "2s"
@@ -46,7 +48,7 @@ connect_timeout = "2s"
 @dataclass(frozen=True)
 class Watch:
     """A watch, and its places as the campaign sees them; `done` is where documents are moved to, `failed` where
-    those that cannot be converted are."""
+    those that cannot be converted are; `batched` is whether each of its folders is a batch."""
 
     name: str
     source: Place
@@ -54,6 +56,7 @@ class Watch:
     action: str
     done: Place | None
     failed: Place | None
+    batched: bool
     text: str
 
     @property
@@ -67,7 +70,7 @@ def watches(home: Path, bucket: Bucket | None, proxy: FaultProxy | None) -> Iter
     local = Layout(home)
     yield local.watch("keep", "keep")
     yield local.watch("delete", "delete")
-    yield local.watch("move", "move")
+    yield local.watch("move", "move", batch=SUBFOLDER)
     yield local.watch("extra", "keep", moves_failed=True)
     if bucket is not None and proxy is not None:
         remote = Layout(home, bucket, proxy.url)
@@ -84,7 +87,9 @@ class Layout:
         self._bucket = bucket
         self._url = url
 
-    def watch(self, name: str, action: str, *, local_sink: bool = False, moves_failed: bool = False) -> Watch:
+    def watch(
+        self, name: str, action: str, *, local_sink: bool = False, moves_failed: bool = False, batch: str = "none"
+    ) -> Watch:
         """A watch of this name, whose places are called like it."""
         source, source_url = self._place(name, "in")
         sink, sink_url = (self._folder if local_sink else self._place)(name, "out")
@@ -96,9 +101,10 @@ class Layout:
             sink=sink_url,
             on_success=f"move:{done_url}" if done_url else action,
             on_failure=f"move:{failed_url}" if failed_url else "keep",
+            batch=batch,
         )
         text += S3.format(url=self._url) if self._bucket is not None else ""
-        return Watch(name, source, sink, action, done, failed, text)
+        return Watch(name, source, sink, action, done, failed, batch == SUBFOLDER, text)
 
     def _place(self, watch: str, which: str) -> tuple[Place, str]:
         if self._bucket is None:

@@ -136,9 +136,10 @@ class Outputs:
             self._complain(f"{watch.name}: {document.name}.md is not what its sidecar says")
 
     def _manifest(self, watch: Watch, name: str, content: bytes) -> None:
-        """Of a batch that was handed in; each of its lines is whole."""
-        batch = f"{SUBMITTED}{name.removesuffix(MANIFEST)}/"
-        if not any(document.name.startswith(batch) for document in self._model.of(watch.name)):
+        """Of a batch that was handed in, or of a folder; each of its lines is whole."""
+        folder = f"{name.removesuffix(MANIFEST)}/"
+        beginnings = (f"{SUBMITTED}{folder}", *((folder,) if watch.batched else ()))
+        if not any(document.name.startswith(beginnings) for document in self._model.of(watch.name)):
             self._complain(f"{watch.name}: nothing makes a {name}")
         for line in content.splitlines():
             self._parsed(watch, name, line)
