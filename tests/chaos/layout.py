@@ -36,6 +36,7 @@ on_success = "{on_success}"
 on_failure = "{on_failure}"
 batch = "{batch}"
 poll_interval = "300ms"
+priority = {{priority}}
 """
 SUBFOLDER = "subfolder"
 S3 = """[watch.s3]
@@ -47,8 +48,11 @@ connect_timeout = "2s"
 
 @dataclass(frozen=True)
 class Watch:
-    """A watch, and its places as the campaign sees them; `done` is where documents are moved to, `failed` where
-    those that cannot be converted are; `batched` is whether each of its folders is a batch."""
+    """A watch, and its places as the campaign sees them.
+
+    `done` is where documents are moved to, `failed` where those that cannot be converted are; `batched` is whether
+    each of its folders is a batch. `text` is of the configuration; `{priority}` is left open in it.
+    """
 
     name: str
     source: Place

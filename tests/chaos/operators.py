@@ -23,8 +23,10 @@ BAD = (
 
 
 def reload_watches(world: World, model: Model, chance: random.Random) -> str:
-    """One watch is taken out, or all are back."""
+    """One watch is taken out, or all are back; sometimes a setting of all of them is another, too."""
     everything = set(world.watches)
+    if chance.random() < 0.5:
+        world.priority = chance.randint(1, 10)
     if world.served == everything:
         world.served = everything - {chance.choice(sorted(everything))}
     else:
@@ -32,7 +34,7 @@ def reload_watches(world: World, model: Model, chance: random.Random) -> str:
     world.configure()
     world.hang_up()
     missing = sorted(everything - world.served)
-    return f"without {missing[0]}" if missing else "with all"
+    return f"{f'without {missing[0]}' if missing else 'with all'}, of priority {world.priority}"
 
 
 def reload_bad(world: World, model: Model, chance: random.Random) -> str:

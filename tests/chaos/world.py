@@ -41,6 +41,7 @@ class World:
         self._numbers = count(1)
         self.watches = {watch.name: watch for watch in watches(home, bucket, proxy)}
         self.served = set(self.watches)
+        self.priority = 5
         self.deaths: Counter[str] = Counter()
         self.strange_ends: list[str] = []
         """Of the daemon and of commands."""
@@ -66,7 +67,7 @@ class World:
     def configuration(self) -> str:
         """Of the watches that are served now."""
         return TOP.format(events=self.control / "events") + "".join(
-            watch.text for name, watch in self.watches.items() if name in self.served
+            watch.text.format(priority=self.priority) for name, watch in self.watches.items() if name in self.served
         )
 
     def configure(self, text: str | None = None) -> None:
