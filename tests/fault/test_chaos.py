@@ -112,6 +112,30 @@ def test_what_a_retry_moves_again_may_be_hidden_meanwhile(tmp_path: Path) -> Non
     assert is_moved(watch, document)
 
 
+def test_what_failed_may_only_be_gone_to_where_it_is_moved_to(tmp_path: Path) -> None:
+    world, model = World(tmp_path, None, None, ""), Model()
+    watch, document = world.watches["extra"], model.new("extra", "txt")
+    document.current = document.written(b"content", "content", hostile=True)
+    watchman = Watchman(world, model, Findings())
+    assert "is gone, of a watch that keeps" in str(watchman.missing(watch, document))
+    assert watch.failed is not None
+    watch.failed.put(document.name, b"content")
+    assert "its job has not failed" in str(watchman.missing(watch, document))
+    world.rows = lambda sql, *_: [(1, "failed")]  # type: ignore[method-assign]
+    assert watchman.missing(watch, document) is None
+
+
+def test_a_folder_has_a_manifest_where_it_is_a_batch(tmp_path: Path) -> None:
+    world, model = World(tmp_path, None, None, ""), Model()
+    found: list[str] = []
+    outputs = Outputs(model, found.append)
+    for name in ("move", "keep"):
+        model.new(name, "txt", "one/d")
+        world.watches[name].sink.put("one.manifest.jsonl", b"{}\n")
+        outputs.look(world.watches[name])
+    assert found == ["keep: nothing makes a one.manifest.jsonl"]
+
+
 def test_faults_are_met_beside_one_another_each_as_often_as_it_is_to_be(tmp_path: Path) -> None:
     world = World(tmp_path, None, None, "")
     faults = Faults(world.control, Journal(world.control))
