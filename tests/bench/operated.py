@@ -2,10 +2,10 @@
 
 Eight workers drain N documents twice a round, interleaved in the same run: alone, and with three shells beside them
 that run `status --json`, `jobs --json`, `retry --failed`, `pause` and `resume` without a break until all is converted,
-for a minute (`--seconds`) at most. Printed are the throughputs and their ratio, the p99 of the commands, that of the
-job table's commits (the bucket of /metrics it lies in), and how often anybody was told that the database is busy.
-Nothing may be lost: every document has ended in a job and a file. The configuration is the one that operators have who
-change nothing, so that pictures in documents are read.
+however long that takes. Printed are the throughputs and their ratio, the p99 of the commands, that of the job table's
+commits (the bucket of /metrics it lies in), and how often anybody was told that the database is busy. Nothing may be
+lost: every document has ended in a job and a file. The configuration is the one that operators have who change nothing,
+so that pictures in documents are read.
 
 The shells need processor time of their own: what they leave to the daemon on so many cores is printed, too. The daemon
 has a session of its own, as under a service manager: kernels that share processors among sessions (autogroup) give
@@ -42,8 +42,7 @@ from tests.servers import free_ports
 COMMANDS = (("status", "--json"), ("jobs", "--json"), ("retry", "--failed"), ("pause",), ("resume",))
 WAYS = {"alone": 0, "operated": 3}
 """How many shells there are."""
-DOCUMENTS = 2000
-SHELL_SECONDS = 60.0
+DOCUMENTS, QUICK_DOCUMENTS = 2000, 200
 BUSY = ("SQLITE_BUSY", "BusyError", "database is locked")
 CONFIG = """
 state_dir = "state"
@@ -89,18 +88,15 @@ class Shells:
 
 
 @contextmanager
-def operators(shells: Shells, count: int, seconds: float) -> Iterator[None]:
-    """So many shells at work until the block ends or the time is over."""
+def operators(shells: Shells, count: int) -> Iterator[None]:
+    """So many shells at work until the block ends."""
     threads = [threading.Thread(target=shells.loop, args=(number * 2,)) for number in range(count)]
-    timer = threading.Timer(seconds, shells.stopping.set)
-    timer.start()
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
         shells.stopping.set()
-        timer.cancel()
         for thread in threads:
             thread.join()
 
@@ -127,7 +123,7 @@ class Drained:
         return ", ".join(parts)
 
 
-def drain(folder: Path, documents: list[Path], shells: int, seconds: float) -> Drained:
+def drain(folder: Path, documents: list[Path], shells: int) -> Drained:
     """From the moment all documents are in the inbox of a warm daemon to the last one's end."""
     folder.mkdir()
     port = free_ports(1)[0]
@@ -145,7 +141,7 @@ def drain(folder: Path, documents: list[Path], shells: int, seconds: float) -> D
         before = children_cpu_seconds()
         os.rename(staged, daemon.inbox / "batch")
         pause = threading.Event()
-        with operators(loops, shells, seconds):
+        with operators(loops, shells):
             while outcomes(daemon) < len(documents):
                 pause.wait(0.1)
             taken = seconds_to_last_result(daemon)
@@ -191,11 +187,8 @@ def children_cpu_seconds() -> float:
 
 def operated(setting: Setting) -> Iterator[Row]:
     """Each way comes first in every other round."""
-    documents, seconds = setting.sized((DOCUMENTS, SHELL_SECONDS), (200, 10.0))
-    folder = Path(setting.folder)
-    rounds = [
-        _round(folder / str(number), setting.corpus, documents, seconds, number) for number in range(setting.rounds)
-    ]
+    count, folder = setting.sized(DOCUMENTS, QUICK_DOCUMENTS), Path(setting.folder)
+    rounds = [_round(folder / str(number), setting.corpus, count, number) for number in range(setting.rounds)]
     alone, beside = ([row[way] for row in rounds] for way in WAYS)
     rates = [[drained.documents_per_second for drained in way] for way in (beside, alone)]
     yield Row(
@@ -218,26 +211,25 @@ def operated(setting: Setting) -> Iterator[Row]:
     yield Row("operated: p99 of the commands, s", milliseconds(p99s), "", p99s)
 
 
-def _round(folder: Path, corpus: Path | None, count: int, seconds: float, number: int) -> dict[str, Drained]:
+def _round(folder: Path, corpus: Path | None, count: int, number: int) -> dict[str, Drained]:
     """Both ways, the other one first each time."""
     folder.mkdir()
     (folder / "documents").mkdir()
     documents = copies(originals(folder / "made", corpus), count, folder / "documents")
     order = list(WAYS) if number % 2 == 0 else list(reversed(WAYS))
-    return {way: drain(folder / way, documents, WAYS[way], seconds) for way in order}
+    return {way: drain(folder / way, documents, WAYS[way]) for way in order}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
-    parser.add_argument("--seconds", type=float, default=SHELL_SECONDS)
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     found = []
     for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as place:
-            row = _round(Path(place) / "round", arguments.corpus, arguments.documents, arguments.seconds, number)
+            row = _round(Path(place) / "round", arguments.corpus, arguments.documents, number)
         for way in WAYS:
             print(f"round {number}, {way}: {row[way].in_words()}", flush=True)
         found.append(row["operated"].documents_per_second / row["alone"].documents_per_second)
@@ -247,7 +239,7 @@ def main() -> None:
 BENCH = Bench(
     name="operated",
     work="2,000 documents with 8 workers, beside three shells that loop `status`, `jobs`, `retry --failed`, `pause`, "
-    "`resume` without a break (a minute at most)",
+    "`resume` without a break",
     against="the same without them",
     to_reach="≥ 0.8 of the throughput, 0 BUSY, nothing lost",
     feels="Whoever looks after it, or scripts that do, may ask as often as they like.",
