@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from daemon.db import reader
 from daemon.files import filesystem_type
+from daemon.statedir import StateDir
 from tests.bench import chart, readme
 from tests.bench.__main__ import main
-from tests.bench.draining import seconds_to_last_result
+from tests.bench.draining import drained, is_near, seconds_to_last_result
 from tests.bench.host import code, machine
 from tests.bench.registry import BENCHES
 from tests.bench.rows import AT_LEAST, AT_MOST, EXACTLY, Row
@@ -380,3 +383,27 @@ def test_a_drain_lasts_until_its_last_result_and_no_look_at_it_counts(tmp_path: 
 
     until(written_later, "the clock of the file system goes on")
     assert seconds_to_last_result(daemon) == (last - (daemon.inbox / "batch").stat().st_ctime_ns) / 1e9
+
+
+def test_a_drain_lasts_until_its_last_job_has_ended_in_the_job_table(tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    documents = [tmp_path / "documents" / f"{number}.html" for number in range(12)]
+    for path in documents:
+        path.write_text(f"<h1>{path.stem}</h1>")
+    began = time.monotonic()
+    result = drained(documents, tmp_path / "drain", workers=2)
+    with reader(StateDir(str(tmp_path / "drain" / "state")).database) as db:
+        ((jobs, last),) = db.execute("SELECT count(*), max(finished_at) FROM jobs WHERE state = 'completed'")
+    assert jobs == 1 + len(documents)  # the warm-up, too
+    begun = (tmp_path / "drain" / "inbox" / "batch").stat().st_ctime
+    assert last - begun - 0.01 < result.seconds < time.monotonic() - began  # file systems' clocks are some ms behind
+    assert result.busy == 0
+    assert (result.memory[0].documents, result.memory[-1].documents) == (0, len(documents))
+
+
+@pytest.mark.parametrize(
+    ("ended", "seconds", "near"),
+    [(0, 0.0, False), (0, 3.0, False), (100, 1.0, False), (450, 4.0, False), (480, 4.0, True)],
+)
+def test_the_end_of_a_drain_is_near_where_the_rest_takes_a_moment(ended: int, seconds: float, near: bool) -> None:
+    assert is_near(ended, 500, seconds) is near
