@@ -63,6 +63,10 @@ class Drained:
         assert values, f"nobody looked between documents {first} and {last}"
         return statistics.median(values)
 
+    def most_memory(self, first: int, what: Callable[[Memory], int]) -> float:
+        """The most after the first so many documents."""
+        return max(what(memory) for memory in self.memory if memory.documents >= first)
+
 
 def drained(
     documents: Sequence[Path], folder: Path, workers: int = 0, ocr: str = OFF, memory_seconds: float = STATUS_SECONDS

@@ -19,7 +19,7 @@ from daemon.files import filesystem_type
 from daemon.statedir import StateDir
 from tests.bench import chart, readme
 from tests.bench.__main__ import main
-from tests.bench.draining import drained, is_near, seconds_to_last_result
+from tests.bench.draining import Drained, Memory, drained, is_near, seconds_to_last_result
 from tests.bench.host import code, machine
 from tests.bench.registry import BENCHES
 from tests.bench.rows import AT_LEAST, AT_MOST, EXACTLY, Row
@@ -407,3 +407,10 @@ def test_a_drain_lasts_until_its_last_job_has_ended_in_the_job_table(tmp_path: P
 )
 def test_the_end_of_a_drain_is_near_where_the_rest_takes_a_moment(ended: int, seconds: float, near: bool) -> None:
     assert is_near(ended, 500, seconds) is near
+
+
+def test_memory_is_told_of_the_documents_asked_for() -> None:
+    looks = [Memory(documents, daemon_bytes=documents, children_bytes=0) for documents in (0, 600, 700, 950, 800)]
+    drain = Drained(memory=looks)
+    assert drain.memory_between(600, 700, lambda memory: memory.daemon_bytes) == 650
+    assert drain.most_memory(500, lambda memory: memory.daemon_bytes) == 950
