@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.bench.job_table_run import OURS, Took, took
+from tests.bench.job_table_run import OURS, WAITING, Took, took
 from tests.bench.queues import PEERS
 from tests.bench.rows import EXACTLY, Row, ratios
 from tests.bench.suite import Bench, Setting
@@ -27,22 +27,31 @@ class Pair(NamedTuple):
 
 def job_table(setting: Setting) -> Iterator[Row]:
     """Each queue in a process of its own. Ours takes a fraction of a second and is measured anew beside each of the
-    others, as what else the machine does lasts longer."""
+    others, as what else the machine does lasts longer; and once with workers that wait for each commit, to show what
+    waiting would cost."""
     jobs = setting.sized(JOBS, QUICK_JOBS)
     for threads in THREADS:
         pairs: dict[str, list[Pair]] = {name: [] for name in PEERS}
+        waiting = []
         for number in range(setting.rounds):
             for name in PEERS:
-                pairs[name].append(_pair(name, threads, jobs, setting.folder, ours_first=number % 2 == 0))
+                pairs[name].append(_pair(OURS, name, threads, jobs, setting.folder, ours_first=number % 2 == 0))
+            waiting.append(_pair(WAITING, PER_THREAD, threads, jobs, setting.folder, ours_first=number % 2 == 0))
         yield from _rows(pairs, threads, jobs)
+        yield Row(
+            f"job-table: {threads} threads that wait for each completion: ours / {PER_THREAD}",
+            _rate([pair.ours for pair in waiting], jobs),
+            _rate([pair.theirs for pair in waiting], jobs),
+            _ratios(waiting),
+        )
 
 
-def _pair(name: str, threads: int, jobs: int, place: str, *, ours_first: bool) -> Pair:
+def _pair(ours: str, name: str, threads: int, jobs: int, place: str, *, ours_first: bool) -> Pair:
     found = {}
-    for one in (OURS, name) if ours_first else (name, OURS):
+    for one in (ours, name) if ours_first else (name, ours):
         with tempfile.TemporaryDirectory(dir=place) as folder:
             found[one] = took(one, threads, jobs, folder)
-    return Pair(found[OURS], found[name])
+    return Pair(found[ours], found[name])
 
 
 def _rows(pairs: dict[str, list[Pair]], threads: int, jobs: int) -> Iterator[Row]:
@@ -51,7 +60,7 @@ def _rows(pairs: dict[str, list[Pair]], threads: int, jobs: int) -> Iterator[Row
             f"job-table: enqueue, claim, complete, {threads} threads: ours / {name}",
             _rate([pair.ours for pair in found], jobs),
             _rate([pair.theirs for pair in found], jobs),
-            ratios((pair.theirs.seconds for pair in found), (pair.ours.seconds for pair in found)),
+            _ratios(found),
             target=TARGETS[name],
         )
     found = pairs[PER_THREAD]
@@ -71,6 +80,10 @@ def _rows(pairs: dict[str, list[Pair]], threads: int, jobs: int) -> Iterator[Row
         target=0,
         digits=0,
     )
+
+
+def _ratios(pairs: list[Pair]) -> list[float]:
+    return ratios((pair.theirs.seconds for pair in pairs), (pair.ours.seconds for pair in pairs))
 
 
 def _rate(results: list[Took], jobs: int) -> str:

@@ -98,3 +98,17 @@ class Ours:
     def close(self) -> None:
         """End the writer."""
         self.writer.close()
+
+
+class Waiting(Ours):
+    """With workers that wait until what they have completed is durable, which the daemon's do not."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self._counting = threading.Lock()
+
+    def finish(self, job: Job) -> None:
+        """The job is converted, durable on return."""
+        self.finish_now(job)
+        with self._counting:
+            self._count(State.COMPLETED)

@@ -24,11 +24,12 @@ import apsw
 from daemon.cli.common import Place
 from daemon.cli.gathering import gather
 from daemon.statedir import StateDir
-from tests.bench.job_table_ours import Ours
+from tests.bench.job_table_ours import Ours, Waiting
 from tests.bench.queues import PEERS, Queue
 from tests.harness import ROOT, environment
 
-OURS = "ours"
+OURS, WAITING = "ours", "ours, waiting"
+WAYS = {OURS: Ours, WAITING: Waiting}
 STATUS_PAUSE_SECONDS = 0.02
 START_SECONDS = 60.0
 
@@ -61,10 +62,10 @@ def main() -> None:
     if name == "status":
         _status_loop(folder)
         return
-    if name != OURS:
+    if name not in WAYS:
         print(json.dumps(asdict(worked(PEERS[name](folder), threads, jobs))))
         return
-    ours = Ours(folder)
+    ours = WAYS[name](folder)
     loop = [sys.executable, "-m", "tests.bench.job_table_run", "status", "0", "0", folder]
     with subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as status:
         assert status.stdout and status.stdout.readline() == "ready\n"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.bench.job_table_ours import Ours
-from tests.bench.job_table_run import worked
+from tests.bench.job_table_ours import Waiting
+from tests.bench.job_table_run import WAYS, worked
 from tests.bench.queues import PEERS, Queue
 
 MODULES = {"huey": "huey", "persist-queue": "persistqueue", "litequeue": "litequeue"}
@@ -91,11 +91,24 @@ def test_a_thread_that_fails_fails_the_measurement(tmp_path: Path) -> None:
         worked(queue, 4, 20)
 
 
-def test_the_job_table_does_the_same(tmp_path: Path) -> None:
-    ours = Ours(str(tmp_path))
+@pytest.mark.parametrize("way", WAYS)
+def test_the_job_table_does_the_same(way: str, tmp_path: Path) -> None:
+    ours = WAYS[way](str(tmp_path))
     try:
         assert worked(ours, 4, 60).busy == 0
+        assert ours.ended == 60
     finally:
         ours.close()
     with sqlite3.connect(tmp_path / "convertd.db") as db:
         assert db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall() == [("completed", 60)]
+
+
+def test_who_waits_has_what_is_finished_on_the_disk(tmp_path: Path) -> None:
+    waiting = Waiting(str(tmp_path))
+    try:
+        waiting.put(1)
+        waiting.finish(waiting.take())
+        with sqlite3.connect(tmp_path / "convertd.db") as db:
+            assert db.execute("SELECT state FROM jobs").fetchall() == [("completed",)]
+    finally:
+        waiting.close()
