@@ -43,6 +43,7 @@ FAILING = (*sorted(ERRORS), *("open source", "write", "rename") * 3)
 """How often each: the errors of single documents make attempts that are repeated."""
 TIMES = (1, 1, 2, 3)
 """Less often in a row than the daemon tries to write an error file."""
+LOOKS, LOOK_SECONDS = 50, 0.1
 JUMPS_SECONDS = (-86400.0, -3600.0, -60.0, -2.0, 2.0, 60.0, 3600.0, 86400.0)
 
 
@@ -62,7 +63,7 @@ def freeze_daemon(world: World, model: Model, chance: random.Random) -> str:
 
 
 def freeze_converter(world: World, model: Model, chance: random.Random) -> str:
-    children = world.children()
+    children = _converters(world)
     return _freeze(chance.choice(children), chance) if children else SKIPPED + "no converter"
 
 
@@ -78,12 +79,21 @@ def _freeze(pid: int, chance: random.Random) -> str:
 
 
 def kill_converter(world: World, model: Model, chance: random.Random) -> str:
-    children = world.children()
+    children = _converters(world)
     if not children:
         return SKIPPED + "no converter"
     with contextlib.suppress(ProcessLookupError):
         os.kill(chance.choice(children), signal.SIGKILL)
     return "one of " + str(len(children))
+
+
+def _converters(world: World) -> list[int]:
+    """Those of a daemon that runs; one that has just been started is given some time to have them."""
+    for _ in range(LOOKS):
+        if (children := world.children()) or not world.pid:
+            break
+        Event().wait(LOOK_SECONDS)
+    return children
 
 
 def die_at(world: World, model: Model, chance: random.Random, label: str) -> str:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+LEAK_BYTES = 512 << 10
+
 
 @dataclass(frozen=True)
 class Plant:
@@ -180,6 +182,52 @@ def _leak_descriptors() -> None:
     FolderSource._status = leaky  # type: ignore[method-assign]
 
 
+def _leak_memory() -> None:
+    from daemon.endings import Endings
+
+    settle: Any = Endings.settle
+    kept: list[bytes] = []
+
+    def hoarding(self: Any, job: Any, state: Any) -> None:
+        kept.append(os.urandom(LEAK_BYTES))
+        settle(self, job, state)
+
+    Endings.settle = hoarding  # type: ignore[method-assign]
+
+
+def _convert_again() -> None:
+    from daemon.pipeline import Pipeline
+
+    Pipeline._same_content = lambda *_: False  # type: ignore[method-assign]
+
+
+def _other_digest() -> None:
+    from daemon import results
+
+    dump: Any = results._dump
+
+    def careless(content: dict[str, Any]) -> bytes:
+        digest = {"markdown_sha256": content["sha256"]} if "markdown_sha256" in content else {}
+        return bytes(dump(content | digest))
+
+    results._dump = careless
+
+
+def _keep_parts() -> None:
+    from daemon.s3 import writing
+
+    vars(writing)["STALE_SECONDS"] = float("inf")
+
+
+def _delete_failed() -> None:
+    from daemon.pipeline import DELETE, Route
+
+    on_failure: Any = Route.on_failure
+    Route.on_failure = lambda self, job: (  # type: ignore[method-assign]
+        disposal if (disposal := on_failure(self, job)).action == "keep" else DELETE
+    )
+
+
 def _lose_events() -> None:
     from daemon.outbox import Outbox
 
@@ -209,4 +257,9 @@ PLANTS: dict[str, Plant] = {
     "delete-moved": Plant("what is to be moved is deleted", _delete_instead_of_move),
     "lose-events": Plant("of some ends of jobs nobody is told", _lose_events),
     "leak-descriptors": Plant("each look at a document leaves a descriptor open", _leak_descriptors),
+    "leak-memory": Plant("of each job that has ended half a megabyte is kept", _leak_memory),
+    "convert-again": Plant("what only looks changed is converted again", _convert_again),
+    "other-digest": Plant("a sidecar has the digest of something else than its Markdown", _other_digest),
+    "keep-parts": Plant("uploads in parts that were broken off are kept for ever", _keep_parts),
+    "delete-failed": Plant("what is to be moved when it fails is deleted", _delete_failed),
 }
