@@ -8,6 +8,7 @@ import random
 import re
 from threading import Event
 
+from tests.chaos.hooks import WAIT
 from tests.chaos.layout import Watch
 from tests.chaos.model import (
     HOSTILE,
@@ -30,7 +31,8 @@ LARGE_LINES = 30_000
 SPOOLED_RESULT_BYTES = 3 << 20
 DIVIDED_SOURCE_BYTES = 34 << 20
 """The daemon keeps a result that is so large in its spool, and downloads an object that is so large in ranges."""
-SWAP_SECONDS = 1.5
+FETCH_SECONDS = 6.0
+CONVERT = "convert"
 SKIPPED = "skipped: "
 
 
@@ -135,12 +137,15 @@ def rewrite_in_place(world: World, model: Model, chance: random.Random) -> str:
     fresh = chance.random() < 0.7
     known = [] if fresh else [one for one in _documents(world, model, chance, files_only=True) if one.kind == "txt"]
     document = known[0] if known else model.new(watch.name, "txt")
-    if not known:  # it waits for a converter behind others, so that it is fetched and not yet read for a while
-        for other in [model.new(watch.name, "txt") for _ in range(4)]:
+    if not known:  # it waits for a converter, behind others or by itself: it is fetched and not yet read for a while
+        others = chance.choice((0, 4))
+        if not others and not world.is_armed(CONVERT):
+            world.arm(CONVERT, WAIT, 0, 1)
+        for other in [model.new(watch.name, "txt") for _ in range(others)]:
             appear(world, other, *compose(other, chance, slow=True))
         appear(world, document, *compose(document, chance, lines=chance.randint(20, 200)))
     content, text = compose(document, chance, lines=chance.randint(20, 200))
-    pauses = [chance.uniform(0.02, 0.5) for _ in range(3)]
+    pauses = [chance.uniform(0.02, most) for most in (0.5, 0.5, 2.0)]  # what is torn stays until somebody has looked
     before = chance.choice((0.0, 0.01, 0.05, 0.2))
 
     def rewrite() -> None:
@@ -204,6 +209,7 @@ def swap_while_fetched(world: World, model: Model, chance: random.Random) -> str
         return SKIPPED + "no buckets"
     document = model.new("bkeep", "txt")
     content, text = compose(document, chance, lines=20)
+    world.ensure()
     with document.lock:
         # It is noted as it comes back in the end. The other one is no version: nobody is to see its words.
         fetched = _stalled(world.proxy, f"/{document.watch}/in/{document.name}")
@@ -211,7 +217,7 @@ def swap_while_fetched(world: World, model: Model, chance: random.Random) -> str
         document.current = document.written(content, text)
         source.put(document.name, content)
         try:
-            if not fetched.fired.wait(SWAP_SECONDS * 2):
+            if not fetched.fired.wait(FETCH_SECONDS):
                 return SKIPPED + f"{document.name} was not fetched"
             source.put(document.name, content.replace(b"rivers", b"brooks"))
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from tests.chaos.checks import FINAL, Findings, Watchman, too_large
 from tests.chaos.commands import DONE, ask
 from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
-from tests.chaos.model import Document, Model
+from tests.chaos.model import Document, Model, compose
 from tests.chaos.operators import retry_jobs
 from tests.chaos.places import DISPOSING, Folder, is_hidden, starts
 from tests.chaos.processes import Size, size_of
 from tests.chaos.world import World
+from tests.chaos.writing import appear
 from tests.fault.outcome import integrity
 
 STALLED_SECONDS = 75.0
@@ -56,10 +58,19 @@ class Quiet:
             if not (again := self._to_retry()):
                 break
             self._retry(again)
+        if not self._repeats():
+            return False
         for complaint in put_back(self._world, STALLED_SECONDS):
             self._findings.add(complaint)
         self._judge()
         return True
+
+    def _repeats(self) -> bool:
+        """An attempt that fails is made again by the same daemon: one that is started again would make it anyway."""
+        document = self._model.new("keep", "txt")
+        self._world.arm("write", "EIO", 0, 1)
+        appear(self._world, document, *compose(document, random.Random(document.name)))
+        return self._settled()
 
     def _go_on(self) -> None:
         """Most of what a round has begun is done only now: what is armed is given some time to be met."""

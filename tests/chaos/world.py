@@ -201,9 +201,9 @@ class World:
         armed = {"kind": kind, "skip": skip, "times": times, "number": next(self._numbers)}
         self._tell(f"{ARMED}/{label}", json.dumps(armed))
 
-    def is_armed(self) -> bool:
-        """Whether there is a fault that was not met yet, or not often enough."""
-        return any((self.control / ARMED).iterdir())
+    def is_armed(self, label: str = "*") -> bool:
+        """Whether there is a fault that was not met yet, or not often enough: at this label, or at any."""
+        return any((self.control / ARMED).glob(label))
 
     def disarm(self) -> None:
         """What was armed and not met yet is not to be met any more."""
