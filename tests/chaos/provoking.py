@@ -65,8 +65,9 @@ def provoke(world: World, model: Model, chance: random.Random, label: str, times
         else:
             appear(world, document, *compose(document, chance, hostile=hostile), hostile=bool(hostile))
     if label == GIVE_BACK:
+        before = _waited_at_hide(world)
         world.arm("hide", WAIT, 0, 1)
-        world.later(lambda: _open_while_hidden(world, watch))
+        world.later(lambda: _open_while_hidden(world, before))
     return f"{times} documents of {watch.name}"
 
 
@@ -87,16 +88,21 @@ def _mended(world: World, model: Model, chance: random.Random, watch: Watch) -> 
     return f"{watch.name}: {document.name}, to be mended"
 
 
-def _open_while_hidden(world: World, watch: Watch) -> None:
-    """Somebody opens the documents for writing between the daemon's look and its rename, and changes nothing."""
-    assert isinstance(watch.source, Folder)
-    before = world.journal("fired").count(f"{WAIT} at hide")
+def _open_while_hidden(world: World, before: int) -> None:
+    """Somebody opens the documents for writing between the daemon's look and its rename, and changes nothing: all that
+    may be hidden just then, since nobody knows which it is that waits there."""
     for _ in range(LOOKS):
-        if world.journal("fired").count(f"{WAIT} at hide") > before:
+        if _waited_at_hide(world) > before:
             break
         Event().wait(LOOK_SECONDS)
     with contextlib.ExitStack() as opened:
-        for name in watch.source.names():
-            with contextlib.suppress(FileNotFoundError):
-                opened.enter_context((watch.source.path / name).open("r+b"))
+        for watch in filter(PASSED_BY["hide"], world.watches.values()):
+            assert isinstance(watch.source, Folder)
+            for name in watch.source.names():
+                with contextlib.suppress(FileNotFoundError):
+                    opened.enter_context((watch.source.path / name).open("r+b"))
         Event().wait(OPEN_SECONDS)
+
+
+def _waited_at_hide(world: World) -> int:
+    return world.journal("fired").count(f"{WAIT} at hide")
