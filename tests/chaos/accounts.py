@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from threading import Event
 from typing import NamedTuple
 
 from tests.chaos.places import Folder
+from tests.chaos.waiting import within
 from tests.chaos.world import World
 
 PUT_BACK = 3
-LOOK_SECONDS = 0.1
 
 
 class Row(NamedTuple):
@@ -70,19 +68,12 @@ def _put_back(world: World, watch: str, folder: Path, source: bytes, jobs: int, 
     copy.chmod(path.stat().st_mode ^ 0o040)
     copy.rename(path)
     about = f"{watch}/{os.fsdecode(source)} was put back from a copy"
-    if not _within(seconds, lambda: bool(after := world.rows(_VERSION, watch, source)) and after != before):
+    if not within(seconds, lambda: bool(after := world.rows(_VERSION, watch, source)) and after != before):
         yield f"{about}, and nobody has seen that"
-    elif not _within(seconds, lambda: not world.rows(_UNFINISHED, watch, source)):
+    elif not within(seconds, lambda: not world.rows(_UNFINISHED, watch, source)):
         yield f"{about}, and its job does not end"
     elif (now := world.rows(_COMPLETED, watch, source)[0][0]) != jobs:
         yield f"{about} and converted again: {jobs} jobs are {now}"
-
-
-def _within(seconds: float, is_so: Callable[[], bool]) -> bool:
-    until = time.monotonic() + seconds
-    while not (so := is_so()) and time.monotonic() < until:
-        Event().wait(LOOK_SECONDS)
-    return so
 
 
 _DOCUMENT = "j.watch = (SELECT id FROM watches WHERE name = ?) AND j.source = ?"

@@ -16,6 +16,7 @@ from tests.chaos.hooks import DIE
 from tests.chaos.model import Model
 from tests.chaos.places import Folder, is_hidden
 from tests.chaos.provoking import is_of_submission, provoke
+from tests.chaos.waiting import within
 from tests.chaos.world import World
 from tests.fault_proxy import Fault, Kind
 
@@ -43,7 +44,7 @@ FAILING = (*sorted(ERRORS), *("open source", "write", "rename") * 3)
 """How often each: the errors of single documents make attempts that are repeated."""
 TIMES = (1, 1, 2, 3)
 """Less often in a row than the daemon tries to write an error file."""
-LOOKS, LOOK_SECONDS = 50, 0.1
+CONVERTERS_SECONDS = 5.0
 JUMPS_SECONDS = (-86400.0, -3600.0, -60.0, -2.0, 2.0, 60.0, 3600.0, 86400.0)
 
 
@@ -89,11 +90,8 @@ def kill_converter(world: World, model: Model, chance: random.Random) -> str:
 
 def _converters(world: World) -> list[int]:
     """Those of a daemon that runs; one that has just been started is given some time to have them."""
-    for _ in range(LOOKS):
-        if (children := world.children()) or not world.pid:
-            break
-        Event().wait(LOOK_SECONDS)
-    return children
+    within(CONVERTERS_SECONDS, lambda: world.children() or not world.pid)
+    return world.children()
 
 
 def die_at(world: World, model: Model, chance: random.Random, label: str) -> str:

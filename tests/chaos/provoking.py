@@ -12,10 +12,11 @@ from tests.chaos.hooks import WAIT
 from tests.chaos.layout import Watch
 from tests.chaos.model import Model, compose, compose_large
 from tests.chaos.places import Folder
+from tests.chaos.waiting import within
 from tests.chaos.world import World
 from tests.chaos.writing import appear
 
-LOOKS, LOOK_SECONDS, OPEN_SECONDS = 60, 0.1, 1.5
+PASS_SECONDS, OPEN_SECONDS = 6.0, 1.5
 GIVE_BACK, REMOVE, PART = "give back", "remove", "part"
 IN_PARTS_BYTES = 11 << 20
 """A result so large is uploaded in three parts (see `daemon.py`)."""
@@ -78,10 +79,8 @@ def _mended(world: World, model: Model, chance: random.Random, watch: Watch) -> 
     content, text = compose(document, chance)
 
     def replace() -> None:
-        for _ in range(LOOKS):
-            if world.rows("SELECT 1 FROM jobs WHERE id = ? AND state = 'failed'", world.newest_job(document)):
-                break
-            Event().wait(LOOK_SECONDS)
+        failed = "SELECT 1 FROM jobs WHERE id = ? AND state = 'failed'"
+        within(PASS_SECONDS, lambda: world.rows(failed, world.newest_job(document)))
         appear(world, document, content, text)
 
     world.later(replace)
@@ -91,10 +90,7 @@ def _mended(world: World, model: Model, chance: random.Random, watch: Watch) -> 
 def _open_while_hidden(world: World, before: int) -> None:
     """Somebody opens the documents for writing between the daemon's look and its rename, and changes nothing: all that
     may be hidden just then, since nobody knows which it is that waits there."""
-    for _ in range(LOOKS):
-        if _waited_at_hide(world) > before:
-            break
-        Event().wait(LOOK_SECONDS)
+    within(PASS_SECONDS, lambda: _waited_at_hide(world) > before)
     with contextlib.ExitStack() as opened:
         for watch in filter(PASSED_BY["hide"], world.watches.values()):
             assert isinstance(watch.source, Folder)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from threading import Event
+from collections.abc import Iterable
 
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.model import Model
 from tests.chaos.places import Prefix
+from tests.chaos.waiting import within
 from tests.chaos.world import World
 
 LATER_SECONDS = 2 * 86400.0
 """After a day they are given up."""
-LOOKS, LOOK_SECONDS = 300, 0.2
+GIVE_UP_SECONDS = 60.0
 
 
 def give_up_uploads(world: World, model: Model, chance: random.Random) -> str:
@@ -29,7 +29,7 @@ def give_up_uploads(world: World, model: Model, chance: random.Random) -> str:
     world.proxy.clear()  # a start sweeps once
     world.jump(LATER_SECONDS)
     try:
-        if not _come_true(world, lambda: not begun & {one for sink in remote.values() for one in unfinished(sink)}):
+        if not within(GIVE_UP_SECONDS, lambda: _are_gone(world, begun, remote.values())):
             raise AssertionError(f"uploads in parts are not given up: {sorted(begun)}")
     finally:
         world.jump(0.0)
@@ -51,11 +51,7 @@ def _begin(sink: Prefix, name: str) -> None:
     client.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"half")
 
 
-def _come_true(world: World, wanted: Callable[[], bool]) -> bool:
-    """Wait, not for ever, with a daemon that is started again should it die of something else."""
-    for _ in range(LOOKS):
-        world.ensure()
-        if wanted():
-            return True
-        Event().wait(LOOK_SECONDS)
-    return False
+def _are_gone(world: World, begun: set[tuple[str, str]], sinks: Iterable[Prefix]) -> bool:
+    """Whether a daemon has given them up, which is started again should it die of something else."""
+    world.ensure()
+    return not any(begun & unfinished(sink) for sink in sinks)
