@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -179,18 +180,19 @@ class Dispatcher:
     def answers(self, seconds: float) -> bool:
         """Whether `take` works: its lock can be had within the time, and if somebody waits in it, somebody looks for a
         job when called to."""
-        if not self._changed.acquire(timeout=seconds):
-            return False
-        try:
-            turns = self._turns
-            for _ in range(1 + int(seconds / ANSWER_STEP_SECONDS)):
+        deadline, turns = time.monotonic() + seconds, None
+        while (left := deadline - time.monotonic()) > 0:
+            if not self._lock.acquire(timeout=left):
+                return False
+            try:
+                turns = self._turns if turns is None else turns
                 if not self._waiting or self._turns != turns:
                     return True
                 self._changed.notify_all()
-                self._changed.wait(ANSWER_STEP_SECONDS)
-            return self._turns != turns
-        finally:
-            self._changed.release()
+            finally:
+                self._lock.release()
+            time.sleep(ANSWER_STEP_SECONDS)  # not in `wait`, which has no bound for getting the lock back
+        return False
 
     def room(self, watch: str, slots: int) -> int:
         """How many more jobs of the watch may be added by someone who must not add more than `slots` can run.

@@ -96,6 +96,32 @@ def test_a_dispatcher_that_is_locked(writer: Writer, dispatcher: Dispatcher) -> 
     thread.join(30)
 
 
+def test_a_dispatcher_that_is_locked_while_somebody_asks(
+    writer: Writer, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He is not to wait for the lock without end, having had it once."""
+    dispatcher._waiting = 1  # so that he looks more than once
+    asking, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(dispatcher._changed, "notify_all", asking.set)
+    told: list[str | None] = []
+
+    def hold() -> None:
+        assert asking.wait(30)
+        with dispatcher._lock:
+            go.wait(60)
+
+    def ask() -> None:
+        told.append(Vitals(writer, dispatcher, PATIENCE_SECONDS).trouble())
+
+    threads = [threading.Thread(target=target) for target in (hold, ask)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(30)
+    assert told == ["the dispatcher has handed out nothing for 0.2 s"]
+    go.set()
+    threads[0].join(30)
+
+
 def test_nobody_who_waits_looks_for_a_job(writer: Writer, dispatcher: Dispatcher) -> None:
     dispatcher._waiting = 1  # one that was lost
     assert Vitals(writer, dispatcher, PATIENCE_SECONDS).trouble() == "the dispatcher has handed out nothing for 0.2 s"
