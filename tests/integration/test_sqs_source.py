@@ -359,7 +359,10 @@ def test_a_job_may_end_before_the_source_knows_of_it(
 
     rig.discovery.meanwhile = be_quick
     moto_bucket.put("in/a.txt", b"older")
-    until(lambda: rig.jobs.pending(WATCH, 10), "the newer version is queued")
+    until(
+        lambda: jobs and any(job.id != jobs[0].id for job, _ in rig.jobs.pending(WATCH, 10)),
+        "the newer version is queued, and not only the older one",
+    )
     if told == "late":
         rig.source.settled(jobs[0], State.SUPERSEDED)
         rig.dispatcher.done(jobs[0])
