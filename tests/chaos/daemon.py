@@ -1,7 +1,7 @@
 """`convertd` under test: a clock that jumps, fault points at every step, an audit and, if asked for, a planted bug.
 
 Its surroundings are named by the environment: CHAOS_CONTROL is the control folder (see `hooks`), CHAOS_SINKS are the
-folders in which results appear, CHAOS_PLANT is the bug. Pauses that only spare servers and disks are shortened.
+folders in which results appear, CHAOS_PLANT is the bug. Some pauses, tries and sizes are smaller (`_hurry`).
 """
 
 from __future__ import annotations

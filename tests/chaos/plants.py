@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,15 @@ LEAK_BYTES = 512 << 10
 
 @dataclass(frozen=True)
 class Plant:
-    """A bug: what it is, and what puts it into this process."""
+    """A bug: what it is, an expression that only what is found of it fits, and what puts it into this process."""
 
     what: str
+    finding: str
     apply: Callable[[], None]
+
+    def found_among(self, findings: Iterable[str]) -> str | None:
+        """The first that is of this bug, and not of something else that went wrong."""
+        return next((text for text in findings if re.search(self.finding, text)), None)
 
 
 def _no_sync() -> None:
@@ -241,25 +247,57 @@ def _lose_events() -> None:
 
 
 PLANTS: dict[str, Plant] = {
-    "no-sync": Plant("results are renamed into place without a sync", _no_sync),
-    "no-folder-sync": Plant("the folder of a result is not synced", _no_folder_sync),
-    "dispose-first": Plant("a source is deleted before its job is committed", _dispose_first),
-    "no-rescan": Plant("a start follows the news but scans nothing", _no_rescan),
-    "in-place": Plant("results are written where they are read", _in_place),
-    "forget-interruptions": Plant("a start forgets how often a document killed the daemon", _forget_interruptions),
-    "complete-all": Plant("a completion changes every job of the document", _complete_all_versions),
-    "complete-nothing": Plant("some completions change no row, and nobody asks", _complete_nothing),
-    "no-verification": Plant("what has changed while it was converted is published", _no_verification),
-    "leave-temporaries": Plant("what an interrupted publish leaves is never removed", _leave_temporaries),
-    "no-backoff": Plant("a failed attempt is repeated at once", _no_backoff),
-    "forget-retry": Plant("a failed attempt is never repeated", _forget_retry),
-    "any-version": Plant("objects are fetched in whatever version is there", _any_version),
-    "delete-moved": Plant("what is to be moved is deleted", _delete_instead_of_move),
-    "lose-events": Plant("of some ends of jobs nobody is told", _lose_events),
-    "leak-descriptors": Plant("each look at a document leaves a descriptor open", _leak_descriptors),
-    "leak-memory": Plant("of each job that has ended half a megabyte is kept", _leak_memory),
-    "convert-again": Plant("what only looks changed is converted again", _convert_again),
-    "other-digest": Plant("a sidecar has the digest of something else than its Markdown", _other_digest),
-    "keep-parts": Plant("uploads in parts that were broken off are kept for ever", _keep_parts),
-    "delete-failed": Plant("what is to be moved when it fails is deleted", _delete_failed),
+    "no-sync": Plant("results are renamed into place without a sync", "before it was synced", _no_sync),
+    "no-folder-sync": Plant("the folder of a result is not synced", "before its folder was synced", _no_folder_sync),
+    "dispose-first": Plant(
+        "a source is deleted before its job is committed",
+        "is disposed of while the job is|the source .* is gone",
+        _dispose_first,
+    ),
+    "no-rescan": Plant(
+        "a start follows the news but scans nothing", "has no job|job is missing|there is no result of", _no_rescan
+    ),
+    "in-place": Plant("results are written where they are read", "opened for writing at its final place", _in_place),
+    "forget-interruptions": Plant(
+        "a start forgets how often a document killed the daemon", "has killed the daemon", _forget_interruptions
+    ),
+    "complete-all": Plant(
+        "a completion changes every job of the document",
+        r"was \w+ and is now|is said to be|have both converted|there is no result of",
+        _complete_all_versions,
+    ),
+    "complete-nothing": Plant(
+        "some completions change no row, and nobody asks", "is said to be completed", _complete_nothing
+    ),
+    "no-verification": Plant(
+        "what has changed while it was converted is published",
+        "is not the whole of any version|never existed whole",
+        _no_verification,
+    ),
+    "leave-temporaries": Plant("what an interrupted publish leaves is never removed", "^left by", _leave_temporaries),
+    "no-backoff": Plant("a failed attempt is repeated at once", "began before its time", _no_backoff),
+    "forget-retry": Plant("a failed attempt is never repeated", "never came to its end", _forget_retry),
+    "any-version": Plant(
+        "objects are fetched in whatever version is there",
+        "is not the whole of any version|never existed whole",
+        _any_version,
+    ),
+    "delete-moved": Plant(
+        "what is to be moved is deleted", "where it should have been moved to", _delete_instead_of_move
+    ),
+    "lose-events": Plant("of some ends of jobs nobody is told", "nobody was told", _lose_events),
+    "leak-descriptors": Plant("each look at a document leaves a descriptor open", "descriptors", _leak_descriptors),
+    "leak-memory": Plant("of each job that has ended half a megabyte is kept", " MiB$", _leak_memory),
+    "convert-again": Plant(
+        "what only looks changed is converted again", "have both converted|converted again", _convert_again
+    ),
+    "other-digest": Plant(
+        "a sidecar has the digest of something else than its Markdown", "is not what its sidecar says", _other_digest
+    ),
+    "keep-parts": Plant(
+        "uploads in parts that were broken off are kept for ever", "uploads in parts are not given up", _keep_parts
+    ),
+    "delete-failed": Plant(
+        "what is to be moved when it fails is deleted", "of a watch that keeps|its job has not failed", _delete_failed
+    ),
 }
