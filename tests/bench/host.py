@@ -14,6 +14,9 @@ from tests.harness import GIT, ROOT
 MEMORY = ("tmpfs", "ramfs")
 """File systems where a sync costs nothing, so that durability cannot be measured."""
 
+DIRTY = "-dirty"
+"""What `code` adds where files differ from the commit."""
+
 
 def machine(folder: str) -> dict[str, Any]:
     """Processor, cores, memory, kernel, load, the kind of disk that holds `folder`, and the commit, if any."""
@@ -31,12 +34,14 @@ def machine(folder: str) -> dict[str, Any]:
 
 
 def code(root: Path = ROOT) -> str | None:
-    """The commit that is measured, with "-dirty" where files differ from it; None outside a clone."""
+    """The commit that is measured, with `DIRTY` where files differ from it; None outside a clone."""
     if not (root / ".git").exists():  # git would take the clone around it, if any
         return None
     try:
         described = subprocess.run(
-            [*GIT, "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True
+            [*GIT, "-C", str(root), "describe", "--always", f"--dirty={DIRTY}", "--exclude=*"],
+            capture_output=True,
+            text=True,
         )
     except FileNotFoundError:
         return None

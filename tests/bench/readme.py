@@ -7,7 +7,7 @@ beside the document its chart and the run itself, so that anybody can compare. I
 benchmark goes between `<!-- performance -->` and `<!-- /performance -->`, with how many of all its figures reach their
 target. Without FILE all is written anew from the run that is kept beside the document, or the list alone.
 Refused, with exit code 2, is a run whose figures mean nothing: a quick one, one of fewer than five rounds or in memory;
-and one that is not whole. A benchmark that broke is written as such.
+one of code that is no commit; and one that is not whole. A benchmark that broke is written as such.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import chart
-from tests.bench.host import MEMORY
+from tests.bench.host import DIRTY, MEMORY
 from tests.bench.registry import BENCHES
 from tests.bench.rows import spread
 from tests.bench.suite import ROUNDS, Bench
@@ -70,6 +70,8 @@ def _refusal(run: Mapping[str, Any], benches: Sequence[Bench]) -> str:
         return f"lacks {', '.join(missing)}: run without --only, to the end"
     if run["machine"]["disk"] in MEMORY:
         return "was made in memory, where nothing is durable: run with --folder on a disk"
+    if run["machine"].get("code", DIRTY).endswith(DIRTY):
+        return "is of code that is no commit: run in a clone where nothing is changed"
     if run["quick"]:
         return "is of a quick run, whose figures mean nothing: run without --quick"
     if run["rounds"] < ROUNDS:

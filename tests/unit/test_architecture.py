@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,9 +71,13 @@ def test_imports_point_down(path: Path) -> None:
         assert level[imported] < level[unit], f"{unit} imports {imported}, which stands no lower"
 
 
-def test_only_db_imports_apsw() -> None:
-    importers = [path.name for path in modules() if "import apsw" in path.read_text()]
-    assert importers == ["db.py"]
+@pytest.mark.parametrize(
+    ("package", "importer"),
+    [("apsw", "db"), ("boto3", "s3"), ("botocore", "s3"), ("prometheus_client", "metrics")],
+)
+def test_a_package_is_known_to_one_alone(package: str, importer: str) -> None:
+    imported = re.compile(rf"^\s*(import|from) {package}\b", re.MULTILINE)
+    assert {unit_of(path) for path in modules() if imported.search(path.read_text())} == {importer}
 
 
 def test_status_imports_nothing_heavy() -> None:

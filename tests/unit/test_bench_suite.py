@@ -219,10 +219,10 @@ class Documentation:
         self.benches = benches
 
     def measure(self, *options: str) -> None:
-        """A run, as on a disk wherever temporary files lie."""
+        """A run, as on a disk wherever temporary files lie, and of a commit whatever the clone holds."""
         main(["--json", str(self.run), *options], self.benches)
         kept = json.loads(self.run.read_text())
-        kept["machine"]["disk"] = "ext4"
+        kept["machine"] |= {"disk": "ext4", "code": "0123abc"}
         self.run.write_text(json.dumps(kept))
 
     def texts(self) -> list[str]:
@@ -286,6 +286,22 @@ def test_a_run_that_is_not_whole_is_not_written(
     assert f"{written.run} lacks two: run without --only" in capsys.readouterr().err
     assert written.texts() == before
     assert not written.document.with_suffix(".json").exists()
+
+
+@pytest.mark.parametrize("code", ["0123abc-dirty", None])
+def test_a_run_of_code_that_is_no_commit_is_not_written(
+    code: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = Documentation(tmp_path, [bench("one", row(3.0))])
+    before = written.texts()
+    written.measure()
+    run = json.loads(written.run.read_text())
+    del run["machine"]["code"]
+    run["machine"] |= {"code": code} if code else {}
+    written.run.write_text(json.dumps(run))
+    assert written.write() == 2
+    assert "code that is no commit" in capsys.readouterr().err
+    assert written.texts() == before
 
 
 def test_a_run_in_memory_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
