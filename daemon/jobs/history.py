@@ -46,10 +46,12 @@ class History:
             final.append(State.FAILED)
         states = ", ".join(f"'{state.value}'" for state in final)
         # A document's newest job stays as long as an older one does: else that one would pass for the newest.
-        may_go = f"""state IN ({states}) AND finished_at < ? AND disposal IS NULL AND NOT EXISTS (
-                     SELECT 1 FROM jobs AS older
+        may_go = f"""state IN ({states}) AND finished_at < ? AND disposal IS NULL AND (EXISTS (
+                     SELECT 1 FROM jobs AS newer
+                     WHERE newer.watch = jobs.watch AND newer.source = jobs.source AND newer.id > jobs.id)
+                     OR NOT EXISTS (SELECT 1 FROM jobs AS older
                      WHERE older.watch = jobs.watch AND older.source = jobs.source AND older.id < jobs.id
-                     AND NOT (older.state IN ({states}) AND older.finished_at < ? AND older.disposal IS NULL))"""
+                     AND NOT (older.state IN ({states}) AND older.finished_at < ? AND older.disposal IS NULL)))"""
         found = self._readers.rows(
             f"SELECT id FROM jobs NOT INDEXED WHERE id > ? AND {may_go} ORDER BY id LIMIT ?",
             (after, older_than, older_than, limit),

@@ -13,6 +13,7 @@ from daemon import queries
 from daemon.db import Readers, Row, Writer, reader
 from daemon.errors import DocumentError, Kind, TransientError
 from daemon.jobs import JobTable
+from daemon.jobs.history import History
 from daemon.jobs.rows import AT_ONCE
 from daemon.model import Candidate, Conversion, Job, Stage, State
 
@@ -400,6 +401,45 @@ def test_prune_walks_past_what_must_stay(jobs: JobTable, database: str) -> None:
             break
     assert (after, total) == (0, 10)
     assert counts(database) == {"failed": 10}
+
+
+def test_prune_keeps_the_newest_beside_an_older_one_that_stays_and_none_between(jobs: JobTable, database: str) -> None:
+    failed, *between, newest = [through(jobs, version=str(number)) for number in range(1, 6)]
+    assert jobs.history.prune(2000.0, keep_failed=True)[:2] == (between[-1].id, len(between))
+    with reader(database) as db:
+        assert [row["id"] for row in queries.history(db, "inbox", b"a.pdf")] == [newest.id, failed.id]
+    assert jobs.history.prune(2000.0, keep_failed=True)[:2] == (0, 0)
+
+
+def through(jobs: JobTable, version: str) -> Job:
+    """A version that has come to its end: the first one failed."""
+    job = enqueue(jobs, version=version)
+    jobs.start(job)
+    if version == "1":
+        jobs.fail(job, DocumentError(Kind.CORRUPT, "no"), attempts=1, dispose=False)
+    else:
+        jobs.complete(job, CONVERSION, "/out/a.md", dispose=False)
+    return job
+
+
+class ExplainingReaders(Readers):
+    """Finds nothing, and keeps how it would be searched for."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.plan: list[str] = []
+
+    def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Row]:
+        self.plan += [row[3] for row in super().rows(f"EXPLAIN QUERY PLAN {sql}", bindings)]
+        return []
+
+
+def test_prune_walks_the_table_once_and_asks_an_index_for_the_other_jobs(jobs: JobTable, database: str) -> None:
+    readers = ExplainingReaders(database)
+    History(jobs.history._writer, readers).prune(2000.0, keep_failed=True)
+    table, *others = [step for step in readers.plan if step.startswith(("SEARCH", "SCAN"))]
+    assert "INTEGER PRIMARY KEY (rowid>?)" in table
+    assert len(others) == 2 and all("jobs_by_source (watch=? AND source=? AND id" in step for step in others), others
 
 
 def test_retry_failed_means_only_documents_that_have_not_come_anew(jobs: JobTable, database: str) -> None:
