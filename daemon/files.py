@@ -230,7 +230,8 @@ def is_network_path(path: bytes) -> bool:
 
 
 class RootFolder:
-    """The folder of a source or sink. Made at its first use if only it is missing; never again after that.
+    """The folder of a source or sink. Made at its first use if only it is missing, but for who only looks; never again
+    after that.
 
     A folder that disappears, or loses the disk that was mounted on it, was taken away: a new empty one in its place
     would make documents look gone and fill the wrong disk. Thread-safe.
@@ -244,8 +245,18 @@ class RootFolder:
 
     def check(self) -> os.stat_result:
         """Its status. Raises EnvironmentProblem where it is not there, not a folder, or no longer mounted."""
+        return self._checked(make=True)
+
+    def look(self) -> os.stat_result:
+        """The same for those who only look: it is never made."""
+        return self._checked(make=False)
+
+    def _checked(self, *, make: bool) -> os.stat_result:
         try:
             with self._lock:
+                if make and not self._known and not os.path.lexists(self.path):
+                    os.mkdir(self.path)
+                    fsync_directory(os.path.dirname(self.path))
                 return self._check()
         except OSError as error:
             raise EnvironmentProblem(
@@ -254,9 +265,6 @@ class RootFolder:
             ) from error
 
     def _check(self) -> os.stat_result:
-        if not self._known and not os.path.lexists(self.path):
-            os.mkdir(self.path)
-            fsync_directory(os.path.dirname(self.path))
         status = os.stat(self.path)
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)

@@ -156,7 +156,10 @@ class Operations:
         return self._switched()
 
     def prune(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`older_than_seconds`, `keep_failed`: drop finished jobs, and documents whose source is gone."""
+        """`older_than_seconds`, `keep_failed`: drop finished jobs, and documents whose source is gone.
+
+        `kept` has a sentence for each watch of which nobody knows what is gone.
+        """
         cutoff = time.time() - float(request["older_than_seconds"])
         jobs, after = 0, 0
         while True:
@@ -166,8 +169,13 @@ class Operations:
                 self._discard(pruned.spooled)
             if not after:
                 break
-        documents = sum(self._forget_gone(watch, source) for watch, source in self._served().items())
-        return {"jobs": jobs, "documents": documents}
+        documents, kept = 0, []
+        for watch, source in self._served().items():
+            try:
+                documents += self._forget_gone(watch, source)
+            except ConvertdError as error:
+                kept.append(f"watch {watch}: {error.message}. {error.hint}".rstrip())
+        return {"jobs": jobs, "documents": documents, "kept": kept}
 
     def _wanted(self, request: dict[str, Any]) -> list[int]:
         ids = _ids(request)
@@ -190,15 +198,14 @@ class Operations:
         return {"all": paused.all, "watches": sorted(paused.watches)}
 
     def _forget_gone(self, watch: str, source: Source) -> int:
-        """Forget documents that are gone. Where the source cannot be read, everything is kept."""
+        """Forget documents that are gone. Raises where the source cannot be read: what it has left is kept."""
         forgotten, after = 0, b""
-        with suppress(ConvertdError):
-            source.probe()
-            while orphans := self._jobs.history.orphans(watch, after, CHUNK):
-                after = orphans[-1]
-                gone = [path for path in orphans if not source.exists(path)]
+        while orphans := self._jobs.history.orphans(watch, after, CHUNK):
+            after = orphans[-1]
+            if gone := [path for path in orphans if not source.exists(path)]:
+                source.vouch()
                 self._jobs.history.forget(watch, gone)
-                forgotten += len(gone)
+            forgotten += len(gone)
         return forgotten
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from daemon.cli.common import change, locate, place_options
+from daemon.cli.common import change, locate, place_options, tell_refused
 
 
 class Age(click.ParamType[float]):
@@ -29,8 +29,10 @@ class Age(click.ParamType[float]):
 def command(config_path: str | None, state_dir: str | None, older_than: float, keep_failed: bool) -> None:
     """Drop finished jobs from the table.
 
-    Outputs are not touched, and what keeps a source that still exists from being converted again stays.
+    Outputs are not touched, and what keeps a source that still exists from being converted again stays. Where a folder
+    is missing or empty, as if its disk were not mounted, all of that stays, and the exit code is 1.
     """
     place = locate(config_path, state_dir)
     result = change(place, "prune", older_than_seconds=older_than, keep_failed=keep_failed)
     click.echo(f"{result['jobs']} jobs dropped, {result['documents']} vanished documents forgotten")
+    tell_refused("not forgotten", result["kept"])

@@ -34,8 +34,8 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class FolderSink:
     """Results below one folder, given by its absolute path. All methods may be called from any thread.
 
-    The folder is made at its first use if only it is missing. `fault` is called with a label before each step of a
-    publish, for tests.
+    The folder is made at its first use if only it is missing, but not to be read. `fault` is called with a label before
+    each step of a publish, for tests.
     """
 
     name_bytes = PATH_BYTES
@@ -90,7 +90,7 @@ class FolderSink:
     def read(self, name: str | bytes, suffix: str) -> bytes | None:
         path = self._path(name) + os.fsencode(suffix)
         try:
-            self._root.check()
+            self._root.look()
             fd = open_regular(path)
         except (FileNotFoundError, NotADirectoryError, NotRegularFile):
             return None

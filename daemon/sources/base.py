@@ -146,7 +146,17 @@ class Source(Documents, Protocol):
         ...
 
     def exists(self, source: bytes) -> bool:
-        """Whether there is a document at this path now. TransientError where that cannot be told."""
+        """Whether there is a document at this path now. TransientError where that cannot be told, EnvironmentProblem
+        where the source itself is gone."""
+        ...
+
+    def vouch(self) -> None:
+        """Raise EnvironmentProblem where what does not exist may be out of reach only; changes nothing.
+
+        To be asked after the documents were looked for, so that what happened meanwhile is seen. A folder with nothing
+        at all in it is not trusted: so looks the mount point of a disk that is not mounted, and a command that has only
+        just begun has nothing else to tell it by.
+        """
         ...
 
     def probe(self) -> None:

@@ -115,18 +115,30 @@ class FolderSource:
             with folder_beneath(self._root.path, folders) as folder:
                 return candidate(source, os.lstat(name, dir_fd=folder)) is not None
         except (FileNotFoundError, NotADirectoryError):
+            self._root.look()
             return False
         except OSError as error:
             raise _unreadable(error) from error
+
+    def vouch(self) -> None:
+        self._root.look()
+        if self._is_empty():
+            raise EnvironmentProblem(
+                f"the folder {display(self._root.path)} is empty, as one is whose disk is not mounted",
+                "Mount its disk; if its documents are gone for good, put any file into it, a hidden one will do.",
+            )
 
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         return self._disposer.dispose(job, disposal)
 
     def probe(self) -> None:
         self._root.check()
+        self._is_empty()
+
+    def _is_empty(self) -> bool:
         try:
             with os.scandir(self._root.path) as entries:
-                next(entries, None)
+                return next(entries, None) is None
         except OSError as error:
             raise EnvironmentProblem(
                 f"the folder {display(self._root.path)} cannot be read: {error.strerror}",
@@ -140,7 +152,7 @@ class FolderSource:
             return
         try:
             there = self.exists(source)
-        except TransientError as error:
+        except (TransientError, EnvironmentProblem) as error:
             yield f"not taken: {error.message}"
             return
         if not there:

@@ -135,6 +135,9 @@ class SqsSource:
     def exists(self, source: bytes) -> bool:
         return self._documents.exists(source)
 
+    def vouch(self) -> None:
+        self._documents.vouch()
+
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         return self._documents.dispose(job, disposal)
 

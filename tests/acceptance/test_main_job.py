@@ -298,6 +298,29 @@ def test_prune_does_not_make_convert_again(tmp_path: Path) -> None:
         assert [job["source"] for job in daemon.jobs()] == ["gone.txt"]
 
 
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_prune_forgets_nothing_of_a_folder_whose_disk_is_not_mounted(tmp_path: Path, mount_point: bool) -> None:
+    daemon = Daemon(tmp_path, CONFIG)
+    for name in ("a.txt", "b.txt"):
+        daemon.drop(name, b"words")
+    assert daemon.once() == 0
+    dropped = daemon.command("prune", "--older-than", "0s")
+    assert (dropped.returncode, dropped.stdout) == (0, "2 jobs dropped, 0 vanished documents forgotten\n")
+    daemon.inbox.rename(tmp_path / "disk")
+    if mount_point:
+        daemon.inbox.mkdir()
+    kept = daemon.command("prune", "--older-than", "0s")
+    assert (kept.returncode, kept.stdout) == (1, "0 jobs dropped, 0 vanished documents forgotten\n")
+    assert f"not forgotten: watch inbox: the folder {daemon.inbox}" in kept.stderr
+    assert "mount its disk" in kept.stderr.lower()
+    assert daemon.inbox.exists() == mount_point, "a new folder was made in its place"
+    if mount_point:
+        daemon.inbox.rmdir()
+    (tmp_path / "disk").rename(daemon.inbox)
+    assert daemon.once() == 0
+    assert daemon.jobs() == []
+
+
 # ---------------------------------------------------------------- what becomes of the source
 
 

@@ -203,6 +203,12 @@ def test_nothing_can_be_read_of_a_sink_that_is_gone(bench: Bench) -> None:
     assert bench.sink.read("a", ".md") == FILES[".md"]
 
 
+def test_a_folder_that_is_missing_is_not_made_by_who_reads_it(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="No such file"):
+        FolderSink(str(tmp_path / "outbox")).read("a", ".md")
+    assert not (tmp_path / "outbox").exists()
+
+
 def test_content_may_be_a_view_of_memory(bench: Bench) -> None:
     bench.sink.publish("x", {MANIFEST: memoryview(b"{}\n")})
     bench.sink.publish("x", {MANIFEST: memoryview(b"{}\n{}\n")})

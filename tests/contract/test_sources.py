@@ -234,9 +234,12 @@ def test_a_removal_while_it_is_converted_is_noticed(bench: Bench) -> None:
 def test_a_source_that_is_gone_is_not_a_document_that_is_gone(bench: Bench) -> None:
     job = the_job(bench)
     bench.source.probe()
+    bench.source.vouch()
     bench.break_down()
     with pytest.raises(EnvironmentProblem):
         bench.source.probe()
+    with pytest.raises(EnvironmentProblem):
+        bench.source.exists(job.source)
     with pytest.raises(EnvironmentProblem), bench.source.fetch(job):
         pass
     with pytest.raises(EnvironmentProblem):

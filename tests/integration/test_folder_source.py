@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from daemon.errors import EnvironmentProblem
 from daemon.sources import changes
 from daemon.sources.folder import FolderSource
 from tests.harness import until
@@ -376,6 +377,25 @@ def test_a_recheck_and_the_stop_end_the_quiet(inbox: Path, monkeypatch: pytest.M
         (inbox / "a.txt").write_bytes(b"x")
         subject.recheck(b"a.txt")
         state.queued("a.txt")
+
+
+# -- what is gone ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_missing_or_empty_does_not_vouch_for_what_is_gone(inbox: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="is empty, as one is whose disk is not mounted"):
+        source(inbox).vouch()
+    (inbox / ".hidden").touch()
+    source(inbox).vouch()
+    assert not source(inbox).exists(b"a.txt")
+    inbox.rename(inbox.parent / "elsewhere")
+    for look in (FolderSource.vouch, lambda missing: missing.exists(b"sub/a.txt")):
+        with pytest.raises(EnvironmentProblem, match="No such file"):
+            look(source(inbox))
+    assert list(source(inbox).explain(b"a.txt")) == [
+        f"not taken: the folder {inbox} cannot be used: No such file or directory"
+    ]
+    assert not inbox.exists()
 
 
 def test_a_source_stops_within_a_second_in_the_middle_of_a_scan(inbox: Path) -> None:

@@ -198,6 +198,27 @@ def test_a_root_folder_is_made_once_and_never_again(tmp_path: Path) -> None:
     root.check()
 
 
+def test_who_only_looks_makes_no_root_folder(tmp_path: Path) -> None:
+    root = RootFolder(os.fsencode(tmp_path / "inbox"))
+    with pytest.raises(EnvironmentProblem, match="inbox cannot be used: No such file"):
+        root.look()
+    assert not (tmp_path / "inbox").exists()
+    root.check()
+    root.look()
+    (tmp_path / "inbox").rmdir()
+    with pytest.raises(EnvironmentProblem, match="No such file"):
+        root.look()
+
+
+def test_a_root_folder_that_was_looked_at_is_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    root = RootFolder(os.fsencode(tmp_path / "inbox"))
+    root.look()
+    (tmp_path / "inbox").rmdir()
+    with pytest.raises(EnvironmentProblem, match="No such file"):
+        root.check()
+
+
 def test_a_root_folder_is_not_made_without_its_parent(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="No such file"):
         RootFolder(os.fsencode(tmp_path / "disk" / "inbox")).check()
