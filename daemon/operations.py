@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
@@ -16,7 +16,12 @@ from daemon.sources.base import Source
 from daemon.switches import Switches
 
 CHUNK = 500
+LOOKED_AT = 10_000
+PIECE_SECONDS = 1.0
+"""What takes longer is done in pieces: neither is the command's patience worn out then, nor that of a daemon that
+starts and waits for the command to release its lock. At most one step, of `CHUNK` jobs or of one document, more."""
 MOST_JOBS = 100_000
+MOST_ID = 2**63 - 1
 CANCEL_SECONDS = 10.0
 
 
@@ -80,6 +85,9 @@ class Down:
 class Operations:
     """Carries out what commands ask for; each method takes a request and gives the answer, both as of JSON.
 
+    An answer with a `rest` is that of a piece: `rest` is the request that goes on, and what the answers to both hold is
+    to be added up.
+
     `served` gives the sources of the watches that are configured; `discard` removes copies of documents that were
     handed in. All may be called from any thread.
     """
@@ -108,22 +116,29 @@ class Operations:
             "pause": self.pause,
             "resume": self.resume,
             "prune": self.prune,
+            "forget": self.forget,
         }
 
     def retry(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`ids`, or `failed` or `engine` (`below` a version), of a `watch` or of all: make those pending again."""
+        """`ids`, or `failed` or `engine` (`below` a version), of a `watch` or of all: make those pending again.
+
+        Of the numbers behind `after` and up to `until`: what ends while this goes on is not meant.
+        """
         ids = self._wanted(request)
+        deadline = time.monotonic() + PIECE_SECONDS
         served = self._served()
-        count, parked, refused = 0, 0, []
+        answer: dict[str, Any] = {"retried": 0, "parked": 0, "refused": []}
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
             with self._running.disposals_held(chunk):
                 jobs, reasons = self._jobs.retry(chunk)
             self._running.retried(jobs)
-            count += len(jobs)
-            parked += sum(job.watch not in served for job in jobs)
-            refused += reasons
-        return {"retried": count, "parked": parked, "refused": refused}
+            answer["retried"] += len(jobs)
+            answer["parked"] += sum(job.watch not in served for job in jobs)
+            answer["refused"] += reasons
+            if chunk[-1] < ids[-1] and time.monotonic() >= deadline:
+                return {**answer, "rest": {**request, "after": chunk[-1], "until": ids[-1]}}
+        return answer
 
     def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
         """`ids`: end jobs that are pending or being converted."""
@@ -156,26 +171,34 @@ class Operations:
         return self._switched()
 
     def prune(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`older_than_seconds`, `keep_failed`: drop finished jobs, and documents whose source is gone.
-
-        `kept` has a sentence for each watch of which nobody knows what is gone.
-        """
-        cutoff = time.time() - float(request["older_than_seconds"])
-        jobs, after = 0, 0
+        """`older_than_seconds`, `keep_failed`: drop finished jobs, those that ended `before` and come `after` a job."""
+        deadline = time.monotonic() + PIECE_SECONDS
+        before = float(request.get("before", time.time() - request["older_than_seconds"]))
+        jobs, after = 0, int(request.get("after", 0))
         while True:
-            pruned = self._jobs.history.prune(cutoff, keep_failed=bool(request.get("keep_failed")), after=after)
+            pruned = self._jobs.history.prune(before, keep_failed=bool(request.get("keep_failed")), after=after)
             after, jobs = pruned.after, jobs + pruned.jobs
             with suppress(OSError):  # what has no job any more is swept at the next start
                 self._discard(pruned.spooled)
             if not after:
-                break
-        documents, kept = 0, []
-        for watch, source in self._served().items():
-            try:
-                documents += self._forget_gone(watch, source)
-            except ConvertdError as error:
-                kept.append(f"watch {watch}: {error.message}. {error.hint}".rstrip())
-        return {"jobs": jobs, "documents": documents, "kept": kept}
+                return {"jobs": jobs}
+            if time.monotonic() >= deadline:
+                return {"jobs": jobs, "rest": {**request, "before": before, "after": after}}
+
+    def forget(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Drop what is known of documents that are gone from their source and have no job any more.
+
+        `after` is a watch and the document up to which it is done (in hexadecimal digits; None: all of it). `kept` has
+        a sentence for each watch of which nobody knows what is gone.
+        """
+        done, path = request.get("after", ("", None))
+        for watch, source in sorted(self._served().items(), key=lambda served: served[0]):
+            if watch < done or (watch == done and path is None):
+                continue
+            after = bytes.fromhex(path) if watch == done else b""
+            if orphans := self._jobs.history.orphans(watch, after, LOOKED_AT):
+                return self._forget_gone(watch, source, orphans)
+        return {"documents": 0, "kept": []}
 
     def _wanted(self, request: dict[str, Any]) -> list[int]:
         ids = _ids(request)
@@ -184,7 +207,8 @@ class Operations:
                 ids += queries.failed_ids(db, request.get("watch"))
             if request.get("engine"):
                 ids += queries.ids_by_engine(db, request["engine"], request.get("below"), request.get("watch"))
-        return ids
+        after, until = request.get("after", 0), request.get("until", MOST_ID)
+        return sorted({job_id for job_id in ids if after < job_id <= until})
 
     def _states(self, ids: Iterable[int]) -> dict[int, str | None]:
         """What each of these jobs is at, for people; None where there is no such job."""
@@ -197,16 +221,30 @@ class Operations:
         paused = self._switches.paused()
         return {"all": paused.all, "watches": sorted(paused.watches)}
 
-    def _forget_gone(self, watch: str, source: Source) -> int:
-        """Forget documents that are gone. Raises where the source cannot be read: what it has left is kept."""
-        forgotten, after = 0, b""
-        while orphans := self._jobs.history.orphans(watch, after, CHUNK):
-            after = orphans[-1]
-            if gone := [path for path in orphans if not source.exists(path)]:
+    def _forget_gone(self, watch: str, source: Source, documents: Sequence[bytes]) -> dict[str, Any]:
+        """Of these, as far as there is time for it. Where the source cannot be read, all that it has left is kept."""
+        try:
+            gone, last = _gone(source, documents)
+            if gone:
                 source.vouch()
-                self._jobs.history.forget(watch, gone)
-            forgotten += len(gone)
-        return forgotten
+            for start in range(0, len(gone), CHUNK):
+                self._jobs.history.forget(watch, gone[start : start + CHUNK])
+        except ConvertdError as error:
+            kept = f"watch {watch}: {error.message}. {error.hint}".rstrip()
+            return {"documents": 0, "kept": [kept], "rest": {"after": [watch, None]}}
+        return {"documents": len(gone), "kept": [], "rest": {"after": [watch, last.hex()]}}
+
+
+def _gone(source: Source, documents: Sequence[bytes]) -> tuple[list[bytes], bytes]:
+    """Those of these documents that are gone, and the last one that there was time to look for."""
+    deadline = time.monotonic() + PIECE_SECONDS
+    gone = []
+    for document in documents:
+        if not source.exists(document):
+            gone.append(document)
+        if time.monotonic() >= deadline:
+            break
+    return gone, document
 
 
 def _ids(request: dict[str, Any]) -> list[int]:

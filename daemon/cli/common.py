@@ -25,6 +25,8 @@ DEFAULT_STATE_DIR = ".convertd"
 STATUS_TIMEOUT_SECONDS = 5.0
 CHANGE_PATIENCE_SECONDS = 15.0
 LOCK_WAIT_SECONDS = 1.0
+HANDOVER_SECONDS = 0.2
+"""So long the lock is free between two pieces: a daemon that starts asks for it every 50 ms."""
 REFUSALS_SHOWN = 20
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -130,8 +132,21 @@ def _load_if_sound(path: str) -> Config | None:
 
 
 def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
-    """Have the daemon carry out an operation or, when it is down, do so here under its lock."""
+    """Have the daemon carry out an operation or, when it is down, do so here under its lock.
+
+    What takes long is carried out piece by piece; the answers are added up.
+    """
     place.state.require_owner()
+    answer: dict[str, Any] = {}
+    rest: dict[str, Any] | None = request
+    while rest is not None:
+        piece = _change(place, command, rest)
+        rest = piece.pop("rest", None)
+        answer = {key: answer[key] + value if key in answer else value for key, value in piece.items()}
+    return answer
+
+
+def _change(place: Place, command: str, request: dict[str, Any]) -> dict[str, Any]:
     deadline = time.monotonic() + CHANGE_PATIENCE_SECONDS
     while True:
         try:
@@ -139,10 +154,14 @@ def change(place: Place, command: str, **request: Any) -> dict[str, Any]:
         except NotRunning:
             pass
         try:
-            return _change_here(place, command, request)
+            answer = _change_here(place, command, request)
         except AlreadyRunning:  # a daemon that is about to answer, or about to be gone
             if time.monotonic() > deadline:
                 raise
+            continue
+        if "rest" in answer:
+            time.sleep(HANDOVER_SECONDS)
+        return answer
 
 
 def _change_here(place: Place, command: str, request: dict[str, Any]) -> dict[str, Any]:

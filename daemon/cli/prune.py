@@ -33,6 +33,7 @@ def command(config_path: str | None, state_dir: str | None, older_than: float, k
     is missing or empty, as if its disk were not mounted, all of that stays, and the exit code is 1.
     """
     place = locate(config_path, state_dir)
-    result = change(place, "prune", older_than_seconds=older_than, keep_failed=keep_failed)
-    click.echo(f"{result['jobs']} jobs dropped, {result['documents']} vanished documents forgotten")
-    tell_refused("not forgotten", result["kept"])
+    dropped = change(place, "prune", older_than_seconds=older_than, keep_failed=keep_failed)
+    forgotten = change(place, "forget")
+    click.echo(f"{dropped['jobs']} jobs dropped, {forgotten['documents']} vanished documents forgotten")
+    tell_refused("not forgotten", forgotten["kept"])
