@@ -27,7 +27,7 @@ from daemon.model import State
 from daemon.monitor import MonitorServer
 from daemon.notify import Messenger
 from daemon.pool import ConverterPool
-from daemon.roster import Change, Post, Roster
+from daemon.roster import OPERATOR, RETIRED, Change, Post, Roster
 from daemon.service import Service
 from daemon.worker import Worker
 
@@ -42,6 +42,11 @@ LOOK_SECONDS = 1.0
 STARTING_LOOK_SECONDS = 0.2
 ONCE_LOOK_SECONDS = 0.05
 RECHECK_SECONDS = 0.6
+HELD_BACK = {
+    OPERATOR: "jobs are held back by `convertd pause`",
+    RETIRED: "jobs wait for their watches to be configured again",
+}
+"""Why a watch is paused for longer than `--once` waits, and what is said of its jobs then."""
 OUTLASTING = ("endings", "control", "monitor", "notify-")
 """Threads that serve until all others have ended."""
 
@@ -121,20 +126,21 @@ class Parts:
 class Drain:
     """When `--once` is at its end: everything that was there is converted and disposed of, or will not be.
 
-    Asked again and again by one thread.
+    What an operator holds back is not waited for. Asked again and again by one thread.
     """
 
-    def __init__(self, parts: Parts, tally: Tally, log: Log) -> None:
+    def __init__(self, parts: Parts, tally: Tally, log: Log, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._parts = parts
         self._tally = tally
         self._log = log
+        self._monotonic = monotonic
         self._progress = (-1, -1)
         self._sick_since: float | None = None
         self._idle_since: float | None = None
 
     def exit_code(self) -> int | None:
         """The exit code, once it is known."""
-        now = time.monotonic()
+        now = self._monotonic()
         progress = (self._tally.ended, self._tally.changed)
         if self._progress != progress:
             self._progress = progress
@@ -146,20 +152,31 @@ class Drain:
             return 1
         # The order of the questions matters: a file leaves discovery after it is queued, and the queue after it is
         # due for disposal.
-        left = [post.discovery.left for post in self._parts.roster.posts()]
-        if None in left or not self._parts.dispatcher.idle():
+        left = {post.route.watch.name: post.discovery.left for post in self._parts.roster.posts()}
+        held_back = self._parts.dispatcher.held_back(HELD_BACK)
+        if None in left.values() or not self._parts.dispatcher.idle(but_for=held_back):
             self._idle_since = None
             return None
         self._idle_since = self._idle_since or now
-        unready, undisposed = sum(number or 0 for number in left), self._parts.janitor.backlog()
+        unready = sum(number or 0 for watch, number in left.items() if watch not in held_back)
+        undisposed = self._parts.janitor.backlog()
         if not unready and not undisposed:
             # A document found changed goes back to discovery, which takes a moment to look at it.
-            settled = now - self._idle_since >= (RECHECK_SECONDS if self._tally.changed else ONCE_LOOK_SECONDS / 2)
-            return (1 if self._tally.failed else 0) if settled else None
+            if now - self._idle_since < (RECHECK_SECONDS if self._tally.changed else ONCE_LOOK_SECONDS / 2):
+                return None
+            self._tell_what_is_held_back()
+            return 1 if self._tally.failed else 0
         if now - self._idle_since <= ONCE_UNREADY_SECONDS:
             return None
         self._log.error("giving up on files that do not become free", still_written=unready, not_disposed_of=undisposed)
         return 1
+
+    def _tell_what_is_held_back(self) -> None:
+        dispatcher = self._parts.dispatcher
+        for reason, event in HELD_BACK.items():
+            held_back = dispatcher.census(dispatcher.held_back([reason]))
+            if held_back.pending or held_back.more:
+                self._log.warning(event, jobs=held_back.pending, more=held_back.more)
 
 
 class Supervisor:

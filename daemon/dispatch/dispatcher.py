@@ -149,20 +149,25 @@ class Dispatcher:
             self._stopped = True
             self._changed.notify_all()
 
-    def idle(self) -> bool:
-        """Whether no job is queued, delayed or running."""
+    def idle(self, but_for: Collection[str] = ()) -> bool:
+        """Whether no job is queued, delayed or running; of the watches `but_for`, whether none is running."""
         with self._lock:
-            return self._lanes.idle()
+            return self._lanes.idle(but_for)
+
+    def held_back(self, reasons: Collection[str]) -> list[str]:
+        """The watches that are paused for one of these reasons."""
+        with self._lock:
+            return self._lanes.held_back(reasons)
 
     def backlog(self) -> int:
         """Jobs in memory that have not ended: at most a few more than there are, less where lanes overflow."""
         with self._lock:
             return self._lanes.backlog()
 
-    def census(self) -> Census:
-        """How many jobs wait and run, without asking the job table."""
+    def census(self, watches: Collection[str] | None = None) -> Census:
+        """How many jobs wait and run, of these watches or of all, without asking the job table."""
         with self._lock:
-            return self._lanes.census()
+            return self._lanes.census(watches)
 
     def moves(self, seconds: float) -> bool:
         """Whether `take` still works: its lock can be had within the time, and of those that waited in it at the last

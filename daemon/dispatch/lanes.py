@@ -181,15 +181,22 @@ class Lanes:
         """Those of these jobs that run."""
         return {job.id for job in self._running.values() if job.id in job_ids}
 
-    def census(self) -> Census:
-        """How many jobs wait and run."""
-        running = len(self._running)
-        more = any(lane.overflow for lane in self._lanes.values())
-        return Census(max(0, len(self._roll.known) - running), running, more)
+    def held_back(self, reasons: Collection[str]) -> list[str]:
+        """The watches that are paused for one of these reasons, whatever other reasons there are."""
+        return [watch for watch, lane in self._lanes.items() if not lane.paused.isdisjoint(reasons)]
 
-    def idle(self) -> bool:
-        """Whether nothing waits or runs, here or in the job table."""
-        return not self._roll.left() and not any(lane.overflow for lane in self._lanes.values())
+    def census(self, watches: Collection[str] | None = None) -> Census:
+        """How many jobs wait and run, of these watches or of all."""
+        lanes = [lane for watch, lane in self._lanes.items() if watches is None or watch in watches]
+        running = sum(lane.running for lane in lanes)
+        return Census(sum(lane.held for lane in lanes) - running, running, any(lane.overflow for lane in lanes))
+
+    def idle(self, but_for: Collection[str] = ()) -> bool:
+        """Whether nothing waits or runs, here or in the job table. Of the watches `but_for` nothing runs; what waits
+        does not count."""
+        return not any(
+            lane.running if watch in but_for else lane.held or lane.overflow for watch, lane in self._lanes.items()
+        )
 
     def backlog(self) -> int:
         """Jobs in memory, what was dropped and has not been come across included."""

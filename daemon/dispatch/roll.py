@@ -82,10 +82,6 @@ class Roll:
         if not self.refilling:
             self._ended_meanwhile.clear()
 
-    def left(self) -> bool:
-        """Whether anything is in memory that was not dropped."""
-        return bool(self.known.keys() - self.dropped)
-
     def _let_go(self, job_id: int) -> None:
         lane = self.known.get(job_id)
         if lane is not None:

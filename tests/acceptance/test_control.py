@@ -80,6 +80,23 @@ def test_one_watch_is_paused_while_the_daemon_is_down(tmp_path: Path) -> None:
         daemon.close()
 
 
+def test_a_drain_ends_without_what_is_held_back(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, HEAD + WATCH.format(name="inbox").replace("inbox-out", "outbox") + WATCH.format(name="b"))
+    try:
+        assert daemon.once() == 0
+        assert daemon.command("pause", "inbox").returncode == 0
+        daemon.drop("a.txt", b"Echo a")
+        (daemon.folder / "b" / "b.txt").write_bytes(b"Echo b")
+        assert daemon.once() == 0
+        assert states(daemon) == {"a.txt": "pending", "b.txt": "completed"}
+        (said,) = [line for line in daemon.said() if "convertd pause" in line["event"]]
+        assert (said["level"], said["jobs"]) == ("warning", 1)
+        assert daemon.command("resume", "inbox").returncode == 0
+        assert (daemon.once(), daemon.outcome("a.txt")) == (0, "converted")
+    finally:
+        daemon.close()
+
+
 def test_a_command_waits_for_a_daemon_that_is_just_starting(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, CONFIG)
     daemon.start().stop()

@@ -94,6 +94,21 @@ def test_a_pause_is_lifted_by_its_own_reason(clock: Clock) -> None:
     assert ran(lanes) == [1]
 
 
+def test_what_waits_for_some_watches_can_be_left_out(clock: Clock) -> None:
+    lanes = make(clock, capacity=2)
+    lanes.add([job(number) for number in (1, 2, 3)], 0.0)
+    first = lanes.next()
+    lanes.pause("a", "operator")
+    assert (lanes.held_back({"operator", "retired"}), lanes.held_back(["disk"])) == (["a"], [])
+    assert not lanes.idle(but_for="a"), "what runs counts"
+    assert first is not None
+    lanes.done(first)
+    assert lanes.idle(but_for="a") and not lanes.idle(but_for="b")
+    census = lanes.census("a")
+    assert (census.pending, census.running, census.more) == (1, 0, True)
+    assert lanes.census("b").pending == 0
+
+
 def test_delayed_jobs_come_when_they_are_due(clock: Clock) -> None:
     delayed = Delayed(clock)
     assert delayed.due_in_seconds() == float("inf")
@@ -141,7 +156,7 @@ def test_what_is_dropped_counts_for_no_lane_and_is_known_until_it_is_forgotten()
     roll.drop(1, runs=False)
     roll.drop(2, runs=True)
     roll.drop(3, runs=False)
-    assert (lane.held, sorted(roll.known), roll.dropped, roll.left()) == (1, [1, 2], {1, 2}, False)
+    assert (lane.held, sorted(roll.known), roll.dropped) == (1, [1, 2], {1, 2})
     roll.forget(1)
     roll.forget(2)
     assert (lane.held, roll.known, roll.dropped) == (0, {}, set())
