@@ -135,7 +135,8 @@ class Drain:
         self._log = log
         self._monotonic = monotonic
         self._progress = (-1, -1)
-        self._sick_since: float | None = None
+        self._asked_at = monotonic()
+        self._sick_seconds = 0.0
         self._idle_since: float | None = None
 
     def exit_code(self) -> int | None:
@@ -144,21 +145,22 @@ class Drain:
         progress = (self._tally.ended, self._tally.changed)
         if self._progress != progress:
             self._progress = progress
-            self._sick_since = self._idle_since = None
-        if any(post.health.sick for post in self._parts.roster.posts()):
-            self._sick_since = self._sick_since or now
-        if self._sick_since is not None and now - self._sick_since > ONCE_SICK_SECONDS:
-            self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
-            return 1
+            self._sick_seconds, self._idle_since = 0.0, None
+        posts = self._parts.roster.posts()
         # The order of the questions matters: a file leaves discovery after it is queued, and the queue after it is
         # due for disposal.
-        left = {post.route.watch.name: post.discovery.left for post in self._parts.roster.posts()}
+        left = {post.route.watch: post.discovery.left for post in posts}
         held_back = self._parts.dispatcher.held_back(HELD_BACK)
-        if None in left.values() or not self._parts.dispatcher.idle(but_for=held_back):
+        seen_all = None not in left.values()
+        idle = seen_all and self._parts.dispatcher.idle(but_for=held_back)
+        if self._sick_for_long(now, any(post.health.sick for post in posts), seen_all):
+            self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
+            return 1
+        if not idle:
             self._idle_since = None
             return None
         self._idle_since = self._idle_since or now
-        unready = sum(number or 0 for watch, number in left.items() if watch not in held_back)
+        unready = {watch: number for watch, number in left.items() if number and watch.name not in held_back}
         undisposed = self._parts.janitor.backlog()
         if not unready and not undisposed:
             # A document found changed goes back to discovery, which takes a moment to look at it.
@@ -166,10 +168,23 @@ class Drain:
                 return None
             self._tell_what_is_held_back()
             return 1 if self._tally.failed else 0
-        if now - self._idle_since <= ONCE_UNREADY_SECONDS:
+        settle_seconds = max((watch.settle_seconds for watch in unready), default=0.0)
+        if now - self._idle_since <= settle_seconds + ONCE_UNREADY_SECONDS:
             return None
-        self._log.error("giving up on files that do not become free", still_written=unready, not_disposed_of=undisposed)
+        self._log.error(
+            "giving up on files that do not become free",
+            still_written=sum(unready.values()),
+            not_disposed_of=undisposed,
+        )
         return 1
+
+    def _sick_for_long(self, now: float, sick: bool, seen_all: bool) -> bool:
+        """In sum, since something last came to an end. A source that falls sick again and again before all of it has
+        been seen counts in between, too, unless there is work meanwhile."""
+        seconds, self._asked_at = now - self._asked_at, now
+        if sick or (self._sick_seconds and not seen_all and not self._parts.dispatcher.running()):
+            self._sick_seconds += seconds
+        return self._sick_seconds > ONCE_SICK_SECONDS
 
     def _tell_what_is_held_back(self) -> None:
         dispatcher = self._parts.dispatcher

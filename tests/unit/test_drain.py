@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from daemon.config import Watch
 from daemon.dispatch import Dispatcher
 from daemon.model import State
 from daemon.roster import OPERATOR, RETIRED
-from daemon.supervisor import Drain, Tally
+from daemon.supervisor import ONCE_SICK_SECONDS, ONCE_UNREADY_SECONDS, Drain, Tally
 from tests.unit.test_dispatch import Clock, job, take
 from tests.unit.test_roster import Lines
 
@@ -46,7 +47,7 @@ class Daemon:
 def post(watch: str, **values: Any) -> Any:
     """A watch that is well, and through with looking at what is there."""
     return SimpleNamespace(
-        route=SimpleNamespace(watch=SimpleNamespace(name=watch, **values)),
+        route=SimpleNamespace(watch=Watch(watch, "in", "out", **values)),
         health=SimpleNamespace(sick=False),
         discovery=SimpleNamespace(left=0),
     )
@@ -96,3 +97,75 @@ def test_what_is_sick_is_no_operators_doing(daemon: Daemon) -> None:
 def test_a_pause_that_holds_nothing_back_is_not_spoken_of(daemon: Daemon) -> None:
     daemon.dispatcher.pause("a", OPERATOR)
     assert (daemon.ask(), daemon.said()) == (0, [])
+
+
+def test_what_stays_sick_is_given_up(daemon: Daemon) -> None:
+    daemon.dispatcher.add([job(1, watch="b")])
+    working = take(daemon.dispatcher)
+    daemon.posts["a"].health.sick = True
+    assert daemon.ask(ONCE_SICK_SECONDS) is None
+    daemon.tally.add(State.COMPLETED)
+    assert daemon.ask(ONCE_SICK_SECONDS) is None, "it is waited for as long again after each document"
+    assert (daemon.ask(), daemon.said()) == (1, ["giving up: the surroundings are sick"])
+    assert daemon.dispatcher.running() == [working]
+
+
+def test_a_sickness_that_is_over_is_no_reason_to_give_up_a_long_conversion(daemon: Daemon) -> None:
+    daemon.dispatcher.add([job(1, watch="b")])
+    working = take(daemon.dispatcher)
+    daemon.posts["a"].health.sick = True
+    assert daemon.ask() is None
+    daemon.posts["a"].health.sick = False
+    assert daemon.ask(10 * ONCE_SICK_SECONDS) is None
+    daemon.dispatcher.done(working)
+    daemon.tally.add(State.COMPLETED)
+    assert (daemon.ask(), daemon.said()) == (0, [])
+
+
+def test_nor_to_give_up_one_that_is_to_be_tried_later(daemon: Daemon) -> None:
+    daemon.dispatcher.add([job(1)], daemon.clock.now + 10 * ONCE_SICK_SECONDS)
+    daemon.posts["a"].health.sick = True
+    assert daemon.ask() is None
+    daemon.posts["a"].health.sick = False
+    assert daemon.ask(5 * ONCE_SICK_SECONDS) is None
+
+
+def test_a_source_that_falls_sick_again_and_again_is_given_up(daemon: Daemon) -> None:
+    daemon.posts["a"].discovery.left = None
+    codes = []
+    for number in range(int(ONCE_SICK_SECONDS / 2)):
+        daemon.posts["a"].health.sick = number % 10 == 0
+        codes.append(daemon.ask())
+    assert (codes[0], codes[-1]) == (None, 1)
+
+
+def test_what_fails_at_each_try_is_given_up_though_it_is_tried_in_between(daemon: Daemon) -> None:
+    daemon.dispatcher.add([job(1)])
+    codes = []
+    for _ in range(int(ONCE_SICK_SECONDS)):
+        daemon.posts["a"].health.sick = True
+        codes.append(daemon.ask())
+        daemon.posts["a"].health.sick = False
+        working = take(daemon.dispatcher)
+        codes.append(daemon.ask(ONCE_SICK_SECONDS))
+        daemon.dispatcher.give_back(working)
+    assert (codes[:4], codes[-1]) == ([None] * 4, 1)
+
+
+def test_a_file_that_is_too_young_is_waited_for(daemon: Daemon) -> None:
+    daemon.posts["a"] = post("a", settle_seconds=300.0)
+    daemon.posts["a"].health.sick, daemon.posts["a"].discovery.left = True, None
+    assert daemon.ask() is None
+    daemon.posts["a"].health.sick, daemon.posts["a"].discovery.left = False, 2
+    assert daemon.ask(300.0 + ONCE_UNREADY_SECONDS) is None
+    assert daemon.ask() == 1
+    assert daemon.log.lines == [
+        ("giving up on files that do not become free", {"still_written": 2, "not_disposed_of": 0})
+    ]
+
+
+def test_a_file_that_does_not_become_free_is_waited_for_no_longer_because_of_others(daemon: Daemon) -> None:
+    daemon.posts["a"] = post("a", settle_seconds=300.0)
+    daemon.posts["b"].discovery.left = 1
+    assert daemon.ask(ONCE_UNREADY_SECONDS) is None
+    assert daemon.ask() == 1
