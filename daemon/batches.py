@@ -160,8 +160,9 @@ class Batches:
         self._clock = clock
         self.rows: Rows = readers.rows
 
-    def due(self, watch: str, limit: int) -> list[Batch]:
-        """Batches of a watch that are complete and not recorded as such, those that wait longest first."""
+    def due(self, watch: str, limit: int | None) -> list[Batch]:
+        """Batches of a watch that are complete and not recorded as such, those that wait longest first; at most
+        `limit`, or all."""
         now = self._clock()
         sql = (
             _BATCH
@@ -170,7 +171,8 @@ class Batches:
                  ORDER BY last_added_at, batches.id LIMIT ?"""
         )
         # What was added in the future was added under another clock: nobody waits for it.
-        return [Batch(*row) for row in self.rows(sql, (watch, now - QUIET_SECONDS, now + QUIET_SECONDS, limit))]
+        most = -1 if limit is None else limit
+        return [Batch(*row) for row in self.rows(sql, (watch, now - QUIET_SECONDS, now + QUIET_SECONDS, most))]
 
     def complete(self, batch: Batch, within: Callable[[Connection], None] = lambda db: None) -> bool:
         """Record that the batch is complete, durably; False where it has changed since it was read.

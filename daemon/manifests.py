@@ -34,7 +34,7 @@ def no_news(db: Connection, batch: Batch, jobs: Mapping[str, int], output: str) 
 
 
 class Manifests:
-    """Completes the batches of one watch. `look` is to be called again and again, from any thread.
+    """Completes the batches of one watch. `look` is to be called again and again, `finish` at the end, from any thread.
 
     A manifest is made in an unnamed file of the folder `spool`, so no batch is too large for the memory.
     """
@@ -69,11 +69,25 @@ class Manifests:
         with self._looking:
             self._look(stopped)
 
-    def _look(self, stopped: Callable[[], bool]) -> None:
+    def finish(self, stopped: Callable[[], bool]) -> None:
+        """Write all the manifests that are due: nobody looks again. Raises FatalError where the job table is lost.
+
+        Each is tried once, also those behind one that cannot be written.
+        """
+        with self._looking:
+            for batch in self._due(None):
+                if stopped():
+                    return
+                self._tried(batch, stopped)
+
+    def _due(self, limit: int | None) -> list[Batch]:
         try:
-            due = self._batches.due(self._watch, AT_ONCE + len(self._again))
+            return self._batches.due(self._watch, limit)
         except EnvironmentProblem:
-            return  # whoever writes to the job table says so
+            return []  # whoever writes to the job table says so
+
+    def _look(self, stopped: Callable[[], bool]) -> None:
+        due = self._due(AT_ONCE + len(self._again))
         self._again = {batch.id: self._again[batch.id] for batch in due if batch.id in self._again}
         for batch in due:
             if stopped():

@@ -341,13 +341,18 @@ class Supervisor:
                 self._parts.dispatcher.release_suspects()
             tick()
             if self._once and (exit_code := drain.exit_code()) is not None:
-                for post in self._parts.roster.posts():  # batches that earlier runs had no time to see complete
-                    post.manifests.look(lambda: self._stops > 0)
+                self._complete_batches()
                 return exit_code
             if self._once:
                 self._await_call(ONCE_LOOK_SECONDS)
             else:
                 self._await_call(LOOK_SECONDS if suspects_released else STARTING_LOOK_SECONDS)
+
+    def _complete_batches(self) -> None:
+        """Those that earlier runs with `once` had no time to see complete."""
+        for post in self._parts.roster.posts():
+            if not post.health.sick:
+                post.manifests.finish(lambda: self._stops > 0)
 
     def _await_call(self, seconds: float) -> None:
         with suppress(Empty):

@@ -17,6 +17,7 @@ import pytest
 from daemon.cli import submit
 from daemon.cli.common import locate
 from daemon.errors import NotRunning
+from daemon.manifests import AT_ONCE
 from daemon.sources.version import file_version
 from tests import documents
 from tests.harness import Daemon, convertd, environment, until
@@ -262,6 +263,18 @@ def test_a_folder_of_the_inbox_is_a_batch_with_a_manifest(daemon: Daemon) -> Non
     assert daemon.once() == 0
     assert len(manifest.read_text().splitlines()) == 3
     assert not (daemon.outbox / "alone.txt.manifest.jsonl").exists()
+
+
+def test_a_drain_leaves_no_batch_without_its_manifest(daemon: Daemon) -> None:
+    names = [f"batch{number:02}" for number in range(2 * AT_ONCE)]
+    for name in names:
+        daemon.drop(f"{name}/a.txt", b"words")
+    in_the_way = daemon.outbox / f"{names[0]}.manifest.jsonl"
+    in_the_way.mkdir(parents=True)
+    assert daemon.once() == 0
+    rewind(daemon)
+    assert daemon.once() == 0
+    assert [name for name in names if not (daemon.outbox / f"{name}.manifest.jsonl").is_file()] == names[:1]
 
 
 def test_results_that_are_gone_are_said_to_be(daemon: Daemon) -> None:

@@ -180,6 +180,30 @@ def test_one_that_cannot_be_written_is_tried_later_and_holds_up_no_other(keeper:
     assert len(keeper.lines("bad") or []) == 1
 
 
+@pytest.mark.parametrize("first", ["fits", "cannot be written"])
+def test_at_the_end_all_that_are_due_are_tried_once(keeper: Keeper, first: str) -> None:
+    names = [f"batch{number}" for number in range(2 * module.AT_ONCE)]
+    for name in names:
+        keeper.done(f"{name}/a")
+    in_the_way = keeper.folder / "outbox" / f"{names[0]}.manifest.jsonl"
+    if first != "fits":
+        in_the_way.mkdir(parents=True)
+    keeper.later()
+    keeper.manifests.finish(lambda: False)
+    missing = [] if first == "fits" else [names[0]]
+    assert [name for name in names if name not in missing and not keeper.lines(name)] == []
+    assert [values["batch"] for event, values in keeper.log.events if event == "manifest not written"] == missing
+    assert keeper.due() == missing
+
+
+def test_a_stop_ends_the_end(keeper: Keeper) -> None:
+    keeper.done("x/a")
+    keeper.done("y/a")
+    keeper.later()
+    keeper.manifests.finish(lambda: keeper.lines("x") is not None)
+    assert keeper.due() == ["y"]
+
+
 def test_a_spool_that_is_gone_is_no_end_of_the_daemon(keeper: Keeper) -> None:
     keeper.done("x/a")
     keeper.later()
