@@ -175,6 +175,7 @@ def _assemble(
         time.monotonic,
         1.2 * max(config.retry.backoff_seconds, default=0.0),
         running_per_watch=workers - SPARE_WORKERS // 2,
+        longest_run_seconds=policy.longest_run_seconds,
     )
     batches = Batches(writer, Readers(state.database))
     builder = Builder(config, state, clients, jobs, batches, outbox, submitted, dispatcher, stops, log, fault)

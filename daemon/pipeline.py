@@ -26,6 +26,8 @@ from daemon.sinks.base import Origin, Sink
 from daemon.sources.base import Documents, Fetched, Source, source_name
 
 KEEP, DELETE = Disposal("keep"), Disposal("delete")
+TRANSFER_SECONDS = 300.0
+"""What fetching a document and delivering its results takes at most, unless a server does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Policy:
 
     limits: Limits
     retry: Retry
+
+    def longest_run_seconds(self) -> float:
+        """What runs for longer, its wait for a converter apart, hangs: it is converted twice at most, where the first
+        converter may have been spoilt by another document."""
+        return 2 * self.limits.convert_seconds + TRANSFER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ class Dispatcher:
     `clock` tells wall time, which not-before times are in; what is left until then is measured by `monotonic`, and
     never taken for longer than `longest_delay_seconds`, so that a clock that jumps holds nothing up.
     Where there are several watches, at most `running_per_watch` jobs of each run at once: a server that does not answer
-    must not hold all workers.
+    must not hold all workers. Where for longer than `longest_run_seconds()` no job has begun or ended, those that run
+    hang, and none that has to run alone waits for them.
     """
 
     def __init__(
@@ -42,11 +43,14 @@ class Dispatcher:
         longest_delay_seconds: float = float("inf"),
         capacity: int = CAPACITY,
         running_per_watch: int | None = None,
+        longest_run_seconds: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self._refill = refill
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # to be entered by the lock, which is quicker
-        self._lanes = Lanes(watches, clock, monotonic, longest_delay_seconds, capacity, running_per_watch)
+        self._lanes = Lanes(
+            watches, clock, monotonic, longest_delay_seconds, capacity, running_per_watch, longest_run_seconds
+        )
         self._stopped = False
         self._waiting = 0  # threads in `take` that nothing is there for
         self._turns = 0  # of `take`

@@ -1,7 +1,9 @@
 """The jobs that wait and run, in memory: a lane per watch, and what is not in a lane.
 
 Two jobs of one document never run at the same time, so an older result cannot overwrite a newer one. A job that has
-been interrupted twice is a suspect: it runs alone, after everything else, or once it has waited long enough.
+been interrupted twice is a suspect: it runs alone, after everything else, or once it has waited long enough. Nobody
+waits without end for that: what hangs, on a server that is gone for instance, counts as not running where a suspect
+waits to be alone, and a suspect that hangs keeps no others out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class Lanes:
 
     A lane holds at most `capacity` jobs that are ready; what is beyond is left to the job table, until the lane is
     `low`. Jobs that are dropped are forgotten at once where they are counted, and from the queues as they are come
-    across.
+    across. Where for longer than `longest_run_seconds()` no job has begun or ended, all that run hang.
     """
 
     def __init__(
@@ -32,11 +34,14 @@ class Lanes:
         longest_delay_seconds: float,
         capacity: int,
         running_per_watch: int | None,
+        longest_run_seconds: Callable[[], float],
     ) -> None:
         self._clock = clock
+        self._monotonic = monotonic
         self._longest_delay_seconds = longest_delay_seconds
         self._capacity = capacity
         self._running_per_watch = running_per_watch
+        self._longest_run_seconds = longest_run_seconds
         self._lanes = {watch: Lane() for watch in watches}
         self._delayed = Delayed(monotonic)
         self._suspects = Suspects(monotonic)
@@ -44,7 +49,9 @@ class Lanes:
         self._withheld = Withheld()
         self._running: dict[Document, Job] = {}
         self._behind: dict[Document, list[Job]] = {}
-        self._alone = False
+        self._alone: Document | None = None  # of the suspect that runs, and does not hang
+        self._hanging: set[Document] = set()  # of those that run
+        self._moved_at = monotonic()  # when a job last began or ended
 
     # -- what comes and goes -----------------------------------------------------------------------------------
 
@@ -93,24 +100,27 @@ class Lanes:
         """The job that is to run now, which counts as running from here on; None where there is none."""
         if self._delayed.heap:
             self._release_delayed()
-        if self._alone:
+        if self._suspects.waiting or self._alone is not None:
+            self._note_what_hangs()
+        if self._alone is not None:
             return None
         suspect = self._suspect() if self._suspects.waiting and not self._suspects.held else None
         if suspect is not None and self._suspects.patience_is_over(self._may_be_next):
-            return self._run(suspect, alone=True) if not self._running else None
+            return self._run_alone(suspect)
         job = self._first_ready()
         if job is not None:
             return self._run(job)
-        if suspect is not None and not self._running:
-            return self._run(suspect, alone=True)
-        return None
+        return self._run_alone(suspect) if suspect is not None else None
 
     def done(self, job: Job) -> None:
         """The job no longer runs. What waited for it to end is queued."""
         document = job.watch, job.source
         del self._running[document]
         self._lanes[job.watch].running -= 1
-        self._alone = False
+        self._hanging.discard(document)
+        if document == self._alone:
+            self._alone = None
+        self._moved_at = self._monotonic()
         dropped = self._roll.dropped
         behind = self._behind.pop(document, ())
         pending = [waiting for waiting in behind if waiting.id not in dropped] if behind else ()
@@ -291,12 +301,25 @@ class Lanes:
         return self._suspects.first(self._may_be_next)
 
     def _may_be_next(self, suspect: Job) -> bool:
-        return not self._lanes[suspect.watch].paused and suspect.id not in self._withheld.ids
+        """Not where another job of its watch hangs: it might do the same, and hold all others up for as long again."""
+        hangs = any(watch == suspect.watch for watch, _ in self._hanging)
+        return not (hangs or self._lanes[suspect.watch].paused or suspect.id in self._withheld.ids)
 
-    def _run(self, job: Job, *, alone: bool = False) -> Job:
-        if alone:
-            self._suspects.remove({job.id})
-            self._alone = True
+    def _note_what_hangs(self) -> None:
+        # As long as one of those that run does not hang it ends in time; so if none has, there is none.
+        if self._monotonic() - self._moved_at > self._longest_run_seconds():
+            self._hanging.update(self._running)
+            self._alone = None
+
+    def _run_alone(self, suspect: Job) -> Job | None:
+        if self._running.keys() - self._hanging:
+            return None
+        self._suspects.remove({suspect.id})
+        self._alone = (suspect.watch, suspect.source)
+        return self._run(suspect)
+
+    def _run(self, job: Job) -> Job:
+        self._moved_at = self._monotonic()
         self._running[(job.watch, job.source)] = job
         self._lanes[job.watch].running += 1
         return job

@@ -10,9 +10,13 @@ from daemon.dispatch.roll import Lane, Roll
 from daemon.model import Job
 from tests.unit.test_dispatch import Clock, job
 
+LONGEST_RUN_SECONDS = 700.0
+
 
 def make(clock: Clock, capacity: int = 100, running_per_watch: int | None = None) -> Lanes:
-    return Lanes(["a", "b"], clock, clock, 100.0, capacity, running_per_watch)
+    lanes = Lanes(["a", "b"], clock, clock, 100.0, capacity, running_per_watch, lambda: LONGEST_RUN_SECONDS)
+    lanes.release_suspects()
+    return lanes
 
 
 @pytest.fixture
@@ -136,6 +140,74 @@ def test_the_patience_is_that_of_those_which_may_run(clock: Clock) -> None:
     assert suspects.first(second) == job(2)
     assert [removed.id for removed in suspects.remove({1, 7})] == [1]
     assert suspects.first(lambda suspect: True) == job(2)
+
+
+def started(lanes: Lanes) -> Job:
+    """The next job, which there has to be."""
+    next_job = lanes.next()
+    assert next_job is not None
+    return next_job
+
+
+def test_a_suspect_is_not_held_up_for_ever_by_what_hangs_and_nobody_else_by_both(clock: Clock) -> None:
+    lanes = make(clock)
+    lanes.add([job(1, watch="b"), job(2, interruptions=2), job(3)], 0.0)
+    hanging = started(lanes)
+    assert hanging.watch == "b"
+    clock.now += SUSPECT_PATIENCE_SECONDS + 1
+    assert lanes.next() is None, "the suspect's turn comes when nothing else runs"
+    clock.now += LONGEST_RUN_SECONDS - SUSPECT_PATIENCE_SECONDS
+    suspect = started(lanes)
+    assert suspect.id == 2
+    assert lanes.next() is None, "it runs alone, but for what hangs"
+    lanes.done(suspect)
+    lanes.add([job(4, interruptions=2)], 0.0)
+    assert ran(lanes) == [3, 4], "what hangs is waited for once"
+    lanes.done(hanging)
+    assert lanes.idle()
+
+
+def test_what_runs_long_side_by_side_is_waited_for(clock: Clock) -> None:
+    lanes = make(clock)
+    lanes.add([job(1), job(2), job(3), job(4, interruptions=2), job(5)], 0.0)
+    running = [started(lanes) for _ in range(3)]
+    clock.now += SUSPECT_PATIENCE_SECONDS + 1
+    for long in running:
+        assert lanes.next() is None
+        lanes.done(long)
+        clock.now += LONGEST_RUN_SECONDS - 1
+    assert ran(lanes) == [4, 5]
+
+
+def test_a_suspect_that_hangs_keeps_no_others_out(clock: Clock) -> None:
+    lanes = make(clock)
+    lanes.add([job(1, interruptions=2), job(2, interruptions=2), job(3, watch="b", interruptions=2)], 0.0)
+    hanging = started(lanes)
+    lanes.add([job(4), job(5, watch="b")], 0.0)
+    clock.now += LONGEST_RUN_SECONDS
+    assert (hanging.id, lanes.next()) == (1, None)
+    clock.now += 1
+    other = started(lanes)
+    assert other.id == 3, "2 might hang as well: it is of the same watch"
+    assert lanes.next() is None
+    lanes.done(other)
+    assert ran(lanes) == [4, 5]
+    lanes.done(hanging)
+    assert ran(lanes) == [2]
+    assert lanes.idle()
+
+
+def test_what_hung_and_ends_after_all_does_not_let_others_in_with_a_suspect(clock: Clock) -> None:
+    lanes = make(clock)
+    lanes.add([job(1, watch="b"), job(2, interruptions=2)], 0.0)
+    hanging = started(lanes)
+    clock.now += LONGEST_RUN_SECONDS + 1
+    suspect = started(lanes)
+    lanes.add([job(3)], 0.0)
+    lanes.done(hanging)
+    assert lanes.next() is None
+    lanes.done(suspect)
+    assert ran(lanes) == [3]
 
 
 def test_who_withholds_twice_lets_out_what_was_theirs() -> None:
