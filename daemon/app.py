@@ -178,7 +178,9 @@ def _assemble(
         longest_run_seconds=policy.longest_run_seconds,
     )
     batches = Batches(writer, Readers(state.database))
-    builder = Builder(config, state, clients, jobs, batches, outbox, submitted, dispatcher, stops, log, fault)
+    builder = Builder(
+        config, state, clients, jobs, batches, outbox, submitted, dispatcher, pool.probe, stops, log, fault
+    )
     roster = Roster(builder.post, jobs, dispatcher, switches)
     roster.serve(config.watches)
     janitor = Janitor(roster.sources, jobs, log, roster.note, tally.note_change, submitted=submitted)
@@ -267,7 +269,7 @@ def _monitor(
 
 
 class Builder:
-    """Makes what serves a watch."""
+    """Makes what serves a watch. `converters` raises EnvironmentProblem while none can be started."""
 
     def __init__(
         self,
@@ -279,6 +281,7 @@ class Builder:
         outbox: Outbox,
         submitted: SubmittedSource,
         dispatcher: Dispatcher,
+        converters: Callable[[], None],
         stops: Stops,
         log: Log,
         fault: Fault,
@@ -294,6 +297,7 @@ class Builder:
         self._outbox = outbox
         self._submitted = submitted
         self._dispatcher = dispatcher
+        self._converters = converters
         self._log = log
 
     def post(self, watch: Watch) -> Post:
@@ -303,7 +307,7 @@ class Builder:
         route = Route(watch, source, sink, self._submitted)
         health = Health(
             watch.name,
-            _probe(route, self._state),
+            _probe(route, self._state, self._converters),
             self._dispatcher,
             self._log,
             longest_pause_seconds=_pause_seconds(route),
@@ -345,10 +349,11 @@ def _pause_seconds(route: Route) -> float:
     return 0.0 if local else REMOTE_PAUSE_SECONDS
 
 
-def _probe(route: Route, state: StateDir) -> Callable[[int], None]:
-    """Are the surroundings of a watch in order: its source, its sink and the spool?"""
+def _probe(route: Route, state: StateDir, converters: Callable[[], None]) -> Callable[[int], None]:
+    """Are the surroundings of a watch in order: the converters, its source, its sink and the spool?"""
 
     def probe(size_bytes: int) -> None:
+        converters()
         route.source.probe()
         route.sink.probe(size_bytes)
         probe_spool(state.spool)

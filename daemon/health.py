@@ -1,7 +1,8 @@
 """Whether the surroundings of one watch are in order: decides who is to blame for an error, pauses and resumes.
 
-An error counts as the environment's only if the watch's own probe fails too (list the source, write a canary to
-the spool and the sink); else it is the document's. A sick watch hands out no jobs until a probe succeeds.
+An error counts as the environment's only if the watch's own probe fails too (ask whether converters start, list the
+source, write a canary to the spool and the sink); else it is the document's. A sick watch hands out no jobs until a
+probe succeeds.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from daemon.errors import EnvironmentProblem, FatalError, Stopped
 
 START_SECONDS = 60.0
 START_ATTEMPTS = 3
+START_AGAIN_SECONDS = (2.0, 5.0, 10.0, 30.0)
 REAP_AGAIN_SECONDS = 0.5
 CLOSE_SECONDS = 10.0
 CANNOT_START_HINT = (
@@ -32,8 +33,8 @@ OnEvent = Callable[[str, dict[str, object]], None]
 class Keeper:
     """Holds `size` children ready. All methods may be called from any thread.
 
-    `on_event` hears, from the thread that found out, of children that did not start or had to be replaced for
-    another reason than long service.
+    `on_event` hears, from the thread that found out, of children that did not start (while none does, not of the same
+    reason again) or had to be replaced for another reason than long service.
     """
 
     def __init__(self, settings: wire.Settings, size: int, on_event: OnEvent, spool: str = "") -> None:
@@ -48,6 +49,9 @@ class Keeper:
         self._hung_up: set[ChildProcess] = set()  # of the busy ones; whoever has it may not notice
         self._ended: list[ChildProcess] = []  # killed, not yet reaped
         self._failures: list[str] = []  # of starts, in a row
+        self._trouble = ""  # why none could be started when one was wanted; until one has been
+        self._tried_again = 0
+        self._again_at = 0.0
         self._started = 0
         self._sandbox_told = False
         self._stopping = False
@@ -85,15 +89,16 @@ class Keeper:
     def take(self, *, fresh: bool = False) -> ChildProcess:
         """A ready child, a `fresh` one if no document may have spoilt it; waits for one to start, but not for ever.
 
-        Raises `EnvironmentProblem` if none can be started, `Stopped` after `kill`, `FatalError` if the thread has died.
+        Raises `EnvironmentProblem` if none can be started, which no document can be the cause of, `Stopped` after
+        `kill`, `FatalError` if the thread has died.
         """
         with self._state:
-            if self._broken(fresh):
-                self._failures.clear()  # whatever it was may be mended by now
-                self._nudge()
+            if self._given_up(fresh):
+                self._try_again()
             while not self._stopping and not self._ready(fresh):
-                if self._broken(fresh):
-                    raise EnvironmentProblem(f"no converter can be started: {self._failures[-1]}", CANNOT_START_HINT)
+                if self._given_up(fresh) and not self._busy:  # one that is may serve this document, too
+                    self._trouble = self._failures[-1]
+                    raise self._cannot_start()
                 if fresh:
                     self._make_room()
                 self._state.wait(1.0)
@@ -103,6 +108,16 @@ class Keeper:
             self._idle.remove(child)
             self._busy.add(child)
             return child
+
+    def probe(self) -> None:
+        """Raise `EnvironmentProblem` where none could be started when one was wanted, and none has been since. Does not
+        wait; who asks has it tried again, less and less often."""
+        with self._state:
+            if not self._trouble:
+                return
+            if time.monotonic() >= self._again_at:
+                self._try_again()
+            raise self._cannot_start()
 
     def give_back(self, child: ChildProcess) -> str:
         """Return a child; one that is `unfit` or has died is ended and replaced in the background. Tells why it is."""
@@ -147,8 +162,19 @@ class Keeper:
     def _ready(self, fresh: bool) -> list[ChildProcess]:
         return [child for child in self._idle if not (fresh and child.documents)]
 
-    def _broken(self, fresh: bool) -> bool:
+    def _given_up(self, fresh: bool) -> bool:
         return len(self._failures) >= START_ATTEMPTS and not self._starting and not self._ready(fresh)
+
+    def _try_again(self) -> None:
+        """Whatever kept them from starting may be mended by now."""
+        pause_seconds = START_AGAIN_SECONDS[min(self._tried_again, len(START_AGAIN_SECONDS) - 1)]
+        self._tried_again += 1
+        self._again_at = time.monotonic() + pause_seconds
+        self._failures.clear()
+        self._nudge()
+
+    def _cannot_start(self) -> EnvironmentProblem:
+        return EnvironmentProblem(f"no converter can be started: {self._trouble}", CANNOT_START_HINT, certain=True)
 
     def _make_room(self) -> None:
         """End an idle child where all have served and none would be started otherwise."""
@@ -255,6 +281,7 @@ class Keeper:
         with self._state:
             self._starting.remove(child)
             self._idle.insert(0, child)  # those that have converted already are taken first: they are warmer
+            self._trouble, self._tried_again = "", 0
             self._state.notify_all()
         facts = child.facts
         if facts and not (facts.landlock_abi and facts.seccomp) and not self._sandbox_told:
@@ -270,10 +297,12 @@ class Keeper:
             if self._stopping:
                 return
             self._failures.append(reason)
+            is_news = reason != self._trouble
             self._state.notify_all()
             if child is None:
                 self._nudge()  # there may be no child whose news would lead to the next attempt
-        self._on_event("converter did not start", {"reason": reason})
+        if is_news:
+            self._on_event("converter did not start", {"reason": reason})
 
     def _died(self, child: ChildProcess) -> None:
         with self._state:

@@ -102,6 +102,10 @@ class ConverterPool:
         """Raise `FatalError` where the thread that keeps the children has died."""
         self._keeper.raise_if_dead()
 
+    def probe(self) -> None:
+        """Raise `EnvironmentProblem` while no children can be started. Does not wait."""
+        self._keeper.probe()
+
     def interrupt(self, job_id: int) -> None:
         """End the child that converts for this job, if there is one; have those that wait look whether to go on."""
         with self._lock:

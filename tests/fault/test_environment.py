@@ -15,11 +15,13 @@ import pytest
 
 from daemon import app, logs
 from daemon import config as configuration
+from daemon.cli.common import Place
 from daemon.errors import EnvironmentProblem
+from daemon.statedir import StateDir
 from tests import documents, earlier
 from tests.fault.outcome import integrity, torn
 from tests.fixtures.make import kept
-from tests.harness import DEADLINE_SECONDS, Daemon, until
+from tests.harness import DEADLINE_SECONDS, ROOT, Daemon, until
 
 CONFIG = """
 state_dir = "state"
@@ -31,6 +33,20 @@ backoff = ["50ms"]
 name = "inbox"
 source = "inbox"
 sink = "outbox"
+"""
+
+UPGRADED = 'raise ImportError("libmissing.so.1: cannot open shared object file")'
+MENDED = """
+from daemon.converters.base import Converted
+
+class Engine:
+    name = "mended"
+
+    def version(self):
+        return "2"
+
+    def convert(self, document, options):
+        return Converted(document.content.decode())
 """
 
 Start = Callable[..., Daemon]
@@ -238,6 +254,35 @@ def test_source_taken_away_with_work_in_the_queue(start: Start, tmp_path: Path) 
     nothing_blamed(daemon)
     (tmp_path / "elsewhere").rename(daemon.inbox)
     goes_on(daemon, names)
+
+
+def test_converters_that_cannot_be_started(tmp_path: Path) -> None:
+    engine = tmp_path / "engines" / "upgraded.py"
+    engine.parent.mkdir()
+    engine.write_text(UPGRADED)
+    env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{engine.parent}"}
+    daemon = Daemon(tmp_path, CONFIG + '[engines]\ntext = ["upgraded:Engine"]\n', env=env)
+
+    def restarts() -> int:
+        live = Place(None, StateDir(str(daemon.state))).live()
+        assert live is not None
+        return int(live["converters"]["restarts"])
+
+    try:
+        daemon.start()
+        names = drop(daemon, 4)
+        assert "libmissing.so.1" in paused(daemon)
+        tried = restarts()
+        until(lambda: restarts() >= tried + 6, "it has been tried again, and again")
+        nothing_blamed(daemon)
+        said = daemon.log.read_text()
+        assert "watch resumed" not in said
+        assert said.count("converter did not start") < restarts()
+        engine.write_text(MENDED)
+        goes_on(daemon, names)
+        assert daemon.log.read_text().count("watch paused") == 1
+    finally:
+        daemon.close()
 
 
 @pytest.mark.parametrize("which", ["inbox", "outbox"])

@@ -440,8 +440,52 @@ def test_a_converter_that_cannot_start_says_why_and_is_not_tried_for_ever(engine
             with pytest.raises(EnvironmentProblem) as raised:
                 pool.run("Echo")
             assert said in raised.value.message
+            assert raised.value.certain, "no document can be the cause"
         assert len([event for event, _ in pool.events if event == "converter did not start"]) <= 10
         assert zombies() == []
+
+
+def test_from_when_no_converter_can_be_started_until_one_has_been_a_probe_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running(Pool(size=1)) as pool:
+        pool.run("Echo")
+        (pid,) = pool.pids()
+        with monkeypatch.context() as upgraded:
+            upgraded.setattr(sys, "executable", "/nonexistent/python")
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not pool.pids(), "its end is noticed")
+            pool.probe()  # nobody has wanted one
+            with pytest.raises(EnvironmentProblem, match="nonexistent"):
+                pool.run("Echo")
+            again_at = pool._keeper._again_at
+            until(lambda: not startable(pool) and pool._keeper._again_at > again_at, "it is tried again")
+            assert not startable(pool)
+            assert len([event for event, _ in pool.events if event == "converter did not start"]) <= 6
+        until(lambda: startable(pool), "one has been started, for nobody but who asks")
+        assert pool.run("Echo again").markdown == b"Echo again"
+
+
+def startable(pool: Pool) -> bool:
+    try:
+        pool.probe()
+    except EnvironmentProblem as problem:
+        assert "nonexistent" in problem.message
+        return False
+    return True
+
+
+def test_where_no_other_can_be_started_those_that_live_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Pool(size=2)) as pool, ThreadPoolExecutor(1) as threads:
+        until(lambda: [one["state"] for one in pool.members()] == ["idle", "idle"], "two children")
+        monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+        os.kill(pool.pids().pop(), signal.SIGKILL)
+        until(lambda: len(pool.pids()) == 1, "its end is noticed")
+        slow = threads.submit(pool.run, "Slow 3")
+        until(lambda: pool.busy() == 1, "the other one is busy")
+        assert pool.run("Echo").markdown == b"Echo"
+        assert slow.result().markdown
+        pool.probe()
 
 
 def test_nothing_leaks_over_many_documents_and_crashes() -> None:

@@ -40,10 +40,11 @@ class Sick:
 
     def __init__(self) -> None:
         self.runs = 0
+        self.problem = GONE
 
     def run(self, route: Route, job: Job) -> Any:
         self.runs += 1
-        raise GONE
+        raise self.problem
 
     def left(self, job: Job) -> None:
         pass
@@ -167,6 +168,14 @@ def test_sick_surroundings_and_an_error_file_that_is_never_written_come_to_an_en
     bench.until(lambda: bench.state() == "failed", "the job has failed")
     assert bench.sink.published == []
     assert len(bench.sink.errors) == 1000 - REPORTS_TRIED - 1
+
+
+def test_what_no_document_can_be_the_cause_of_is_never_held_against_one(bench: Bench) -> None:
+    bench.pipeline.problem = EnvironmentProblem("no converter can be started", certain=True)
+    bench.thread.start()
+    bench.until(lambda: bench.pipeline.runs > 3 * (DOUBTS_ALLOWED + 1), "it has been tried often")
+    assert bench.state() in ("pending", "processing")
+    assert bench.sink.published == []
 
 
 def test_a_stop_while_it_is_found_out_who_is_to_blame_ends_no_worker(bench: Bench) -> None:
