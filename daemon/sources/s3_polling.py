@@ -52,6 +52,7 @@ class Polling:
         """Poll until stopped."""
         while not self._stopped():
             try:
+                self._look_again()
                 self._list()
                 self._recover()
                 self._wait(self._pace.seconds_to_wait(self._news))
@@ -105,16 +106,20 @@ class Polling:
         while not self._stopped() and (left := until - self._monotonic()) > 0:
             self._watcher.beat()
             self._rechecks.wait(min(left, LOOK_SECONDS))
-            if paths := self._rechecks.take():
-                try:
-                    self._look_again(sorted(paths))
-                finally:
-                    self._rechecks.report(self._watcher, 0)
+            self._look_again()
+            self._rechecks.report(self._watcher, 0)
 
-    def _look_again(self, paths: list[bytes]) -> None:
+    def _look_again(self) -> None:
+        """At the paths that others want looked at again, which are left until that has gone well."""
+        paths = sorted(self._rechecks.take())
         self._doubted.add(paths)
-        found = [self._contents.look(path) for path in paths]
-        self._take([candidate for candidate in found if candidate is not None])
+        try:
+            found = [self._contents.look(path) for path in paths]
+            self._take([candidate for candidate in found if candidate is not None])
+        except ConvertdError:
+            for path in paths:
+                self._rechecks.add(path)
+            raise
 
 
 class Doubted:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
 import pytest
 
+from daemon.errors import ConvertdError, EnvironmentProblem
 from daemon.model import Candidate
+from daemon.s3.listing import Page
 from daemon.sources import s3_polling
-from daemon.sources.s3_polling import Doubted, Pace
+from daemon.sources.base import Ledger, Watcher
+from daemon.sources.s3_polling import Doubted, Pace, Polling
+from daemon.sources.waiting import Rechecks
 from tests.unit.test_dispatch import Clock
+from tests.watching import MemoryWatcher, watched
+
+SELDOM_SECONDS = 3600.0
 
 
 @pytest.fixture
@@ -82,3 +93,52 @@ def test_doubts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     doubted.add([b"c"])
     doubted.asked([Candidate(name, "1", 1) for name in (b"a", b"b", b"c")])
     assert bucket.asked == [b"c"]
+
+
+class Pages:
+    """A source whose bucket is in memory: what is listed page by page, and what is there when one looks. `errors` are
+    raised first by who looks at a path, one after the other."""
+
+    def __init__(self, *pages: list[Candidate], interval_seconds: float = SELDOM_SECONDS) -> None:
+        self.pages = pages
+        self.there = {found.source: found for page in pages for found in page}
+        self.errors: dict[bytes, list[ConvertdError]] = {}
+        self.rechecks = Rechecks()
+        self.interval_seconds = interval_seconds
+        self.watcher = MemoryWatcher()
+        self.left_when_looking: list[int | None] = []
+
+    def listed(self, token: str | None) -> Iterator[tuple[list[Candidate], Page]]:
+        first = int(token or 0)
+        for number, page in enumerate(self.pages[first:], first + 1):
+            yield page, Page([], str(number) if number < len(self.pages) else None)
+
+    def look(self, source: bytes) -> Candidate | None:
+        self.left_when_looking.append(self.watcher.left)
+        if errors := self.errors.get(source):
+            raise errors.pop(0)
+        return self.there.get(source)
+
+    def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
+        self.watcher = cast(MemoryWatcher, watcher)
+        pace = Pace(self.interval_seconds, time.monotonic)
+        Polling(cast(Any, self), self.rechecks, ledger, watcher, stopped, pace, time.monotonic).run()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_polling, "RETRY_SECONDS", (0.02,) * 5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_could_not_be_looked_at_again_is_left_until_it_has_been() -> None:
+    source = Pages([Candidate(b"a", "1-old", 1)])
+    with watched(cast(Any, source)) as polled:
+        polled.drained()
+        source.there[b"a"] = newer = Candidate(b"a", "2-new", 2)
+        source.errors[b"a"] = [EnvironmentProblem("throttled"), EnvironmentProblem("throttled")]
+        source.rechecks.add(b"a")
+        polled.drained()
+        assert polled.ledger.jobs[-1] == newer
+        assert len(polled.watcher.illnesses) == 2
+        assert 0 not in source.left_when_looking
