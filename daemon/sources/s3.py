@@ -88,7 +88,7 @@ class S3Source:
 
     def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
         pace = Pace(self._interval_seconds, self._monotonic)
-        Polling(self._contents, self._rechecks, ledger, watcher, stopped, pace, self._monotonic).run()
+        Polling(self._contents, self.probe, self._rechecks, ledger, watcher, stopped, pace, self._monotonic).run()
 
     def recheck(self, source: bytes) -> None:
         self._rechecks.add(source)

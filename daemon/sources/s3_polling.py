@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from daemon.errors import ConvertdError, EnvironmentProblem, Stopped
+from daemon.errors import ConvertdError, DocumentError, EnvironmentProblem, Stopped, TransientError
 from daemon.model import Candidate
 from daemon.sources.base import Ledger, Watcher
 from daemon.sources.s3_contents import Contents
@@ -17,18 +17,21 @@ SHORTEST_INTERVAL_SECONDS = 1.0
 NEWS_SHARE = 8  # of the interval: after news the next listing comes so much sooner
 LISTING_SHARE = 5  # listing takes at most one part in so many of the time
 MOST_DOUBTED = 100_000
+WELL_FOR_SECONDS = 5.0
 
 
 class Polling:
     """One run of a bucket as a source, in one thread: list, queue what is new, wait.
 
     A listing that breaks off is taken up at the page it broke off at. What is missing from a listing means nothing:
-    that a document is gone is found out where it is to be read.
+    that a document is gone is found out where it is to be read. `probe` raises EnvironmentProblem where the bucket as a
+    whole cannot be reached.
     """
 
     def __init__(
         self,
         contents: Contents,
+        probe: Callable[[], None],
         rechecks: Rechecks,
         ledger: Ledger,
         watcher: Watcher,
@@ -37,6 +40,7 @@ class Polling:
         monotonic: Callable[[], float],
     ) -> None:
         self._contents = contents
+        self._probe = probe
         self._rechecks = rechecks
         self._ledger = ledger
         self._watcher = watcher
@@ -46,7 +50,9 @@ class Polling:
         self._token: str | None = None
         self._news = self._unnamed = 0
         self._failures = 0
-        self._doubted = Doubted(contents.look)
+        self._well_until = monotonic()
+        self._doubted = Doubted(self._look)
+        self._untold: set[bytes] = set()  # looked at in vain: left to the next listing
 
     def run(self) -> None:
         """Poll until stopped."""
@@ -98,6 +104,7 @@ class Polling:
             self._watcher.well()
         unnamed = self._unnamed
         self._watcher.note(f"{unnamed} objects are passed over: their keys are not UTF-8" if unnamed else None)
+        self._untold.clear()
         self._rechecks.report(self._watcher, 0)
 
     def _wait(self, seconds: float) -> None:
@@ -107,18 +114,36 @@ class Polling:
             self._watcher.beat()
             self._rechecks.wait(min(left, LOOK_SECONDS))
             self._look_again()
-            self._rechecks.report(self._watcher, 0)
+            self._rechecks.report(self._watcher, len(self._untold))
 
     def _look_again(self) -> None:
         """At the paths that others want looked at again, which are left until that has gone well."""
         paths = sorted(self._rechecks.take())
         self._doubted.add(paths)
         try:
-            found = [self._contents.look(path) for path in paths]
+            found = [self._found(path) for path in paths]
             self._take([candidate for candidate in found if candidate is not None])
         except ConvertdError:
             for path in paths:
                 self._rechecks.add(path)
+            raise
+
+    def _found(self, path: bytes) -> Candidate | None:
+        try:
+            return self._look(path)
+        except (DocumentError, TransientError):
+            self._untold.add(path)
+            self._token = None  # what is left of a listing that broke off need not tell of it
+            return None
+
+    def _look(self, path: bytes) -> Candidate | None:
+        """As `Contents.look`; what is wrong with more than this one object is an EnvironmentProblem."""
+        try:
+            return self._contents.look(path)
+        except (DocumentError, TransientError):
+            if self._monotonic() >= self._well_until:
+                self._probe()
+                self._well_until = self._monotonic() + WELL_FOR_SECONDS
             raise
 
 
@@ -126,7 +151,8 @@ class Doubted:
     """Documents that turned out to have changed since they were listed, or so it seemed.
 
     Some servers list another etag than they give for the object itself: taken at its word, every listing would be news.
-    So what is listed anew of these is asked for before it is believed, once for each version listed.
+    So what is listed anew of these is asked for before it is believed, once for each version listed. What a look cannot
+    tell is believed, too: a job finds it out, which has its attempts and an end that is told.
     """
 
     def __init__(self, look: Callable[[bytes], Candidate | None]) -> None:
@@ -150,7 +176,10 @@ class Doubted:
     def _asked(self, listed: Candidate) -> Candidate:
         version, actual = self._known[listed.source]
         if version != listed.version or actual is None:
-            actual = self._look(listed.source) or listed
+            try:
+                actual = self._look(listed.source) or listed
+            except (DocumentError, TransientError):
+                return listed
             self._known[listed.source] = (listed.version, actual)
         return actual
 

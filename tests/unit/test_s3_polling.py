@@ -8,17 +8,22 @@ from typing import Any, cast
 
 import pytest
 
-from daemon.errors import ConvertdError, EnvironmentProblem
+from daemon.errors import ConvertdError, DocumentError, EnvironmentProblem, Kind, TransientError
 from daemon.model import Candidate
 from daemon.s3.listing import Page
 from daemon.sources import s3_polling
 from daemon.sources.base import Ledger, Watcher
 from daemon.sources.s3_polling import Doubted, Pace, Polling
 from daemon.sources.waiting import Rechecks
+from tests.harness import until
 from tests.unit.test_dispatch import Clock
 from tests.watching import MemoryWatcher, watched
 
 SELDOM_SECONDS = 3600.0
+REFUSED = (
+    TransientError(Kind.UNREADABLE, "looking at it: 403"),
+    DocumentError(Kind.UNREADABLE, "S3 has no such name"),
+)
 
 
 @pytest.fixture
@@ -85,6 +90,32 @@ def test_what_is_doubted_and_gone_is_taken_as_it_is_listed() -> None:
     assert doubted.asked(listed) == listed
 
 
+@pytest.mark.parametrize("error", REFUSED)
+def test_what_is_doubted_and_cannot_be_looked_at_is_taken_as_it_is_listed(error: ConvertdError) -> None:
+    errors = [error]
+
+    def look(source: bytes) -> Candidate | None:
+        if source == b"a" and errors:
+            raise errors.pop()
+        return Candidate(source, "1-real", 1)
+
+    doubted = Doubted(look)
+    doubted.add([b"a", b"b"])
+    listed = [Candidate(b"a", "1-listed", 1), Candidate(b"b", "1-listed", 1)]
+    assert doubted.asked(listed) == [listed[0], Candidate(b"b", "1-real", 1)]
+    assert doubted.asked(listed) == [Candidate(b"a", "1-real", 1), Candidate(b"b", "1-real", 1)], "it is asked again"
+
+
+def test_what_is_wrong_with_all_is_no_reason_to_believe_a_listing() -> None:
+    def look(source: bytes) -> Candidate | None:
+        raise EnvironmentProblem("credentials have expired")
+
+    doubted = Doubted(look)
+    doubted.add([b"a"])
+    with pytest.raises(EnvironmentProblem):
+        doubted.asked([Candidate(b"a", "1", 1)])
+
+
 def test_doubts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_polling, "MOST_DOUBTED", 2)
     bucket = Bucket()
@@ -97,7 +128,8 @@ def test_doubts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Pages:
     """A source whose bucket is in memory: what is listed page by page, and what is there when one looks. `errors` are
-    raised first by who looks at a path, one after the other."""
+    raised first by who looks at a path, one after the other; `problem` is what a probe finds, `breaks_off_at` the page
+    that cannot be had."""
 
     def __init__(self, *pages: list[Candidate], interval_seconds: float = SELDOM_SECONDS) -> None:
         self.pages = pages
@@ -105,12 +137,16 @@ class Pages:
         self.errors: dict[bytes, list[ConvertdError]] = {}
         self.rechecks = Rechecks()
         self.interval_seconds = interval_seconds
+        self.problem: EnvironmentProblem | None = None
+        self.breaks_off_at = 0
         self.watcher = MemoryWatcher()
         self.left_when_looking: list[int | None] = []
 
     def listed(self, token: str | None) -> Iterator[tuple[list[Candidate], Page]]:
         first = int(token or 0)
         for number, page in enumerate(self.pages[first:], first + 1):
+            if number == self.breaks_off_at:
+                raise EnvironmentProblem("the listing breaks off")
             yield page, Page([], str(number) if number < len(self.pages) else None)
 
     def look(self, source: bytes) -> Candidate | None:
@@ -119,10 +155,14 @@ class Pages:
             raise errors.pop(0)
         return self.there.get(source)
 
+    def probe(self) -> None:
+        if self.problem is not None:
+            raise self.problem
+
     def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
         self.watcher = cast(MemoryWatcher, watcher)
         pace = Pace(self.interval_seconds, time.monotonic)
-        Polling(cast(Any, self), self.rechecks, ledger, watcher, stopped, pace, time.monotonic).run()
+        Polling(cast(Any, self), self.probe, self.rechecks, ledger, watcher, stopped, pace, time.monotonic).run()
 
 
 @pytest.fixture
@@ -142,3 +182,63 @@ def test_what_could_not_be_looked_at_again_is_left_until_it_has_been() -> None:
         assert polled.ledger.jobs[-1] == newer
         assert len(polled.watcher.illnesses) == 2
         assert 0 not in source.left_when_looking
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("error", REFUSED)
+def test_an_object_that_cannot_be_looked_at_holds_up_no_listing(error: ConvertdError) -> None:
+    source = Pages([Candidate(b"a", "1-old", 1)], interval_seconds=0.05)
+    with watched(cast(Any, source)) as polled:
+        polled.drained()
+        source.errors[b"a"] = [error] * 1000
+        source.rechecks.add(b"a")
+        until(lambda: len(source.errors[b"a"]) < 1000, "it has been looked at")
+        newer, other = Candidate(b"a", "2-new", 2), Candidate(b"b", "1", 1)
+        source.pages = ([newer], [other])
+        until(lambda: polled.ledger.jobs[-1] == other, "the second page is queued")
+        assert newer in polled.ledger.jobs
+        assert polled.watcher.illnesses == []
+        polled.drained()
+
+
+def test_what_cannot_be_looked_at_again_is_left_until_it_is_listed() -> None:
+    source = Pages([Candidate(b"a", "1-old", 1)])
+    with watched(cast(Any, source)) as polled:
+        polled.drained()
+        source.errors[b"a"] = [*REFUSED]
+        source.rechecks.add(b"a")
+        until(lambda: len(source.errors[b"a"]) == 1, "it has been looked at in vain")
+        source.rechecks.add(b"b")
+        until(lambda: polled.watcher.lefts == [0, 1, 2, 1], "only another one, looked at later, is done")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_the_bucket_cannot_be_reached_no_single_object_is_to_blame() -> None:
+    source = Pages([Candidate(b"a", "1-old", 1)])
+    with watched(cast(Any, source)) as polled:
+        polled.drained()
+        source.problem = EnvironmentProblem("credentials have expired")
+        source.there[b"a"] = newer = Candidate(b"a", "2-new", 2)
+        source.errors[b"a"] = [REFUSED[0]] * 3
+        source.rechecks.add(b"a")
+        polled.drained()
+        assert polled.ledger.jobs[-1] == newer
+        assert {str(error) for error in polled.watcher.illnesses} == {"credentials have expired"}
+        assert len(polled.watcher.illnesses) == 3
+
+
+def test_a_listing_that_broke_off_begins_anew_where_it_has_to_tell_of_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_polling, "RETRY_SECONDS", (0.02,) * 1000)
+    other = Candidate(b"b", "1", 1)
+    source = Pages([Candidate(b"a", "1-old", 1)], [other])
+    source.breaks_off_at = 2
+    with watched(cast(Any, source), first_scan=False) as polled:
+        until(lambda: polled.watcher.illnesses, "the listing has broken off")
+        source.there[b"a"] = newer = Candidate(b"a", "2-new", 2)
+        source.pages = ([newer], [other])
+        source.errors[b"a"] = [REFUSED[0]]
+        source.rechecks.add(b"a")
+        until(lambda: not source.errors[b"a"], "it has been looked at in vain")
+        source.breaks_off_at = 0
+        polled.drained()
+        assert newer in polled.ledger.jobs
