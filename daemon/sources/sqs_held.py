@@ -107,12 +107,12 @@ class Held:
             document = self._documents.get(source)
             if document and document.version == version:
                 self._end(source)
-            self._running.discard(source)
+            self._left(source)
 
     def superseded(self, source: bytes, version: str) -> bool:
         """This version is no longer the document's; True where somebody has to look which one is."""
         with self._lock:
-            self._running.discard(source)
+            self._left(source)
             document = self._documents.get(source)
             if document is None or document.version != version:
                 return False
@@ -120,7 +120,7 @@ class Held:
             return True
 
     def given_back(self, source: bytes) -> None:
-        """At a stop: the document is not worked on any more."""
+        """The document is not worked on any more: at a stop, or because it was called off, whose end is told then."""
         with self._lock:
             self._given_back.add(source)
             self._running.discard(source)
@@ -194,6 +194,11 @@ class Held:
             return finished, idle
 
     # Everything below is called with the lock held.
+
+    def _left(self, source: bytes) -> None:
+        """A job of this document has ended; another one of it may be next."""
+        self._running.discard(source)
+        self._given_back.discard(source)
 
     def _end(self, source: bytes) -> None:
         document = self._documents.pop(source, None)

@@ -17,7 +17,7 @@ from daemon.buckets import Prefix
 from daemon.db import Readers, Writer
 from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
-from daemon.errors import DocumentError, EnvironmentProblem, Kind, TransientError
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped, TransientError
 from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.logs import Log
@@ -558,6 +558,25 @@ def test_at_a_stop_what_was_being_fetched_is_given_back(
     with pytest.raises(Exception, match="stopped"), rig.source.fetch(job):
         pass
     assert queue.counts() == (1, 0)
+
+
+def test_at_a_stop_a_newer_version_of_what_was_called_off_is_not_shown(
+    start: Start, queue: Queue, moto_bucket: Bucket
+) -> None:
+    rig = start()
+    moto_bucket.put("in/a.txt", b"hello")
+    job = rig.take()
+    with pytest.raises(Stopped), rig.source.fetch(job):
+        raise Stopped("the conversion was stopped")
+    rig.finish(job, State.CANCELLED)
+    empty(queue)
+    moto_bucket.put("in/a.txt", b"hello again")
+    newer = rig.take()
+    in_hand(queue, 1)
+    rig.end()
+    assert queue.counts() == (0, 1), "it is worked on"
+    rig.finish(newer)
+    assert queue.counts() == (0, 0)
 
 
 def test_a_stop_ends_the_waiting_for_messages(start: Start, queue: Queue) -> None:

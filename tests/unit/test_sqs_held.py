@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from daemon.model import Candidate
 from daemon.s3.queues import Message
 from daemon.sources.sqs_held import Held
@@ -168,3 +172,16 @@ def test_after_the_end_what_is_given_back_is_left_to_others() -> None:
     assert held.rest() == ([], [late])
     held.superseded(b"c", "1")
     assert held.rest() == ([], [newer])
+
+
+@pytest.mark.parametrize("end", [Held.ended, Held.superseded])
+def test_what_was_called_off_may_run_again_in_a_newer_version(end: Callable[[Held, bytes, str], object]) -> None:
+    held = Held()
+    held.given_back(A)
+    end(held, A, "1")
+    newer = hold(held, message("newer"), A)
+    held.wait_for(A, "2")
+    held.close({A})
+    assert held.rest() == ([], []), "it is worked on"
+    held.ended(A, "2")
+    assert held.rest() == ([newer], [])
