@@ -34,7 +34,7 @@ from daemon.logs import Log
 from daemon.manifests import Manifests
 from daemon.memory import share_arenas
 from daemon.meters import UNMETERED, Meter
-from daemon.model import Disposal
+from daemon.model import Disposal, Job
 from daemon.monitor import MonitorServer, Page, health
 from daemon.notify import Messenger
 from daemon.operations import Operations
@@ -48,6 +48,7 @@ from daemon.roster import Post, Roster
 from daemon.s3.clients import Clients
 from daemon.service import Service, status_line
 from daemon.sinks.base import Surroundings as SinkSurroundings
+from daemon.sources.base import Documents
 from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.sources.submitted import SubmittedSource
 from daemon.statedir import StateDir
@@ -183,7 +184,7 @@ def _assemble(
     )
     roster = Roster(builder.post, jobs, dispatcher, switches)
     roster.serve(config.watches)
-    janitor = Janitor(roster.sources, jobs, log, roster.note, tally.note_change, submitted=submitted)
+    janitor = Janitor(partial(_errand, roster, submitted), jobs, log, roster.note, tally.note_change)
     take_up = partial(_take_up_disposals, jobs, roster, janitor)
     take_up([watch.name for watch in config.watches], submitted=True)
     cancellations = Cancellations(pool.interrupt)
@@ -384,16 +385,18 @@ def _take_up_disposals(
 ) -> None:
     """What an earlier run, or an earlier service of these watches, has left to be disposed of; with `submitted` the
     copies of documents that were handed in, too, whose watches need not be served. Raises EnvironmentProblem."""
-    for job, reason in jobs.disposals.due():
-        if job.submitted:
-            if submitted:
-                janitor.add(job, DELETE)
-        elif job.watch in watches:
-            janitor.add(job, _disposal(roster.routes[job.watch].watch, reason))
+    for job, _ in jobs.disposals.due():
+        if submitted if job.submitted else job.watch in watches:
+            janitor.add(job)
 
 
-def _disposal(watch: Watch, reason: str) -> Disposal:
-    return watch.on_success if reason == "success" else watch.on_failure
+def _errand(roster: Roster, submitted: Documents, job: Job, reason: str) -> tuple[Documents, Disposal]:
+    """What is to be disposed of, and how, as things are now: a copy goes whatever its watch, which may not be served,
+    does with documents of its own source."""
+    if job.submitted:
+        return submitted, DELETE
+    route = roster.routes[job.watch]
+    return route.source, route.on_success(job) if reason == "success" else route.on_failure(job)
 
 
 def _retry_command(config: Config) -> list[str]:

@@ -18,7 +18,7 @@ from daemon.errors import EnvironmentProblem
 from daemon.health import Health
 from daemon.jobs import Completion, JobTable
 from daemon.logs import Log
-from daemon.model import Conversion, Disposal, Job, State, display
+from daemon.model import Conversion, Job, State, display
 from daemon.pipeline import Route
 
 MOST_UNDER_WAY = 128
@@ -30,7 +30,7 @@ class _Completed(NamedTuple):
     """What is to be said and done of a converted document, once that is recorded."""
 
     job: Job
-    disposal: Disposal
+    dispose: bool
     engine: str
     convert_seconds: float
     output: str
@@ -74,9 +74,9 @@ class Endings:
 
         Raises FatalError where the job table is lost.
         """
-        disposal = route.on_success(job)
-        completion = self._jobs.completion(job, conversion, output, dispose=disposal.action != "keep")
-        one = _Completed(job, disposal, conversion.engine, conversion.convert_seconds, output, completion)
+        dispose = route.on_success(job).action != "keep"
+        completion = self._jobs.completion(job, conversion, output, dispose=dispose)
+        one = _Completed(job, dispose, conversion.engine, conversion.convert_seconds, output, completion)
         if not self._admitted():
             self._dispatcher.done(job)
             self._left(job)
@@ -132,8 +132,8 @@ class Endings:
         job = one.job
         ended = self.record(one.completion.outcome)
         if ended:
-            if one.disposal.action != "keep":
-                self._janitor.add(job, one.disposal)
+            if one.dispose:
+                self._janitor.add(job)
             self.settle(job, State.COMPLETED)
         self._dispatcher.done(job)  # also where somebody else has ended it, or the daemon halts
         self._left(job)

@@ -18,8 +18,8 @@ class Reload:
     """Called by one thread at a SIGHUP. Returns what became of the watches, None where nothing was changed.
 
     `load` reads a file, or raises ConfigError with all its mistakes; `notify` has others told of events, `take_up` has
-    the disposals carried out that wait for watches which come back; both raise EnvironmentProblem where the job table
-    cannot be used.
+    the disposals carried out that wait for these watches, as they are now; both raise EnvironmentProblem where the job
+    table cannot be used.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Reload:
             self._log.error("configuration not applied, the old one is kept", error=problem.message, hint=problem.hint)
             return None
         self._have_told(config.notify)
-        self._have_taken_up(change.added)
+        self._have_taken_up((*change.added, *change.changed))
         self._policy.limits, self._policy.retry = config.limits, config.retry
         later = needs_restart(self._started_with, config)
         self._log.info("reloaded", added=change.added, removed=change.removed, changed=change.changed)

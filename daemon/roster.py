@@ -72,7 +72,6 @@ class Roster:
         self._paused = Paused(False, frozenset())
         self.routes: dict[str, Route] = {}
         self.health: dict[str, Health] = {}
-        self.sources: dict[str, Source] = {}
 
     def posts(self) -> list[Post]:
         """Those that are served."""
@@ -140,7 +139,6 @@ class Roster:
         self._posts[watch.name] = post
         self.routes[watch.name] = post.route
         self.health[watch.name] = post.health
-        self.sources[watch.name] = post.route.source
         self._dispatcher.resume(watch.name, RETIRED)
         return post
 

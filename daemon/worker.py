@@ -195,13 +195,12 @@ class Worker:
                 self._back_off(job, unwritten)
                 return
             self._log.error("error file not written", **about(job), error=unwritten.message)
-        disposal = route.on_failure(job)
-        dispose = disposal.action != "keep"
+        dispose = route.on_failure(job).action != "keep"
         if not self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose)):
             self._dispatcher.done(job)
             return
         if dispose:
-            self._janitor.add(job, disposal)
+            self._janitor.add(job)
         self._settle(job, State.FAILED)
         self._dispatcher.done(job)
         self._log.warning("failed", **about(job), kind=error.kind.value, error=error.message, hint=error.hint)

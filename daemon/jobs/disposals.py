@@ -20,9 +20,10 @@ class Disposals:
         rows = self._readers.rows(JOB + "WHERE jobs.disposal IS NOT NULL ORDER BY jobs.id")
         return [(job_of(row), row[14]) for row in rows]
 
-    def is_due(self, job: Job) -> bool:
-        """Whether the disposal still stands."""
-        return bool(self._readers.rows("SELECT 1 FROM jobs WHERE id = ? AND disposal IS NOT NULL", (job.id,)))
+    def due_of(self, job_id: int) -> tuple[Job, str] | None:
+        """This one of them, as its row is now; None where nothing is due."""
+        rows = self._readers.rows(JOB + "WHERE jobs.id = ? AND jobs.disposal IS NOT NULL", (job_id,))
+        return (job_of(rows[0]), rows[0][14]) if rows else None
 
     def done(self, job: Job, location: bytes | None) -> None:
         """The source is gone from its place (to `location`, if moved): its version is forgotten."""
@@ -37,5 +38,5 @@ class Disposals:
         self._writer.call(operation)
 
     def keep_source(self, job: Job) -> None:
-        """The disposal is called off: a newer version has taken the source's place."""
+        """The disposal is called off: a newer version has taken the source's place, or it is to be kept now."""
         self._writer.call(lambda db: db.execute("UPDATE jobs SET disposal = NULL WHERE id = ?", (job.id,)))

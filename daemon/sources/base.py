@@ -130,7 +130,8 @@ class Documents(Protocol):
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         """Delete or move the document of a finished job; for a move returns where it lies now.
 
-        Idempotent: called again after a crash at any line, it finishes what was begun. Acts only on the version
+        Idempotent: called again after a crash at any line, it finishes what was begun, whatever an earlier call was
+        to do; to keep the document it brings back what was hidden, and raises SourceChanged. Acts only on the version
         the job converted. Raises SourceChanged where a newer version is there or is being written (nothing is
         lost and the newer one is found by discovery), NotYet until 5 s after the last change, SourceVanished
         where somebody else removed it, TransientError on an error of the system.

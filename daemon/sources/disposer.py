@@ -85,11 +85,9 @@ class Disposer:
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         """Delete or move the document of a finished job; for a move returns where it lies now. Idempotent.
 
-        With `keep`, which is what a configuration changed meanwhile may say, what was begun is undone.
+        With `keep`, which is what a configuration changed meanwhile may say, what was begun is undone, and
+        SourceChanged raised.
         """
-        if disposal.action == "keep":
-            self.undo(job)
-            raise SourceChanged("the source is to be kept now")
         place = Place(self._root.path, job)
         try:
             with ExitStack() as stack:
@@ -126,13 +124,17 @@ class Disposer:
     def _dispose(self, folder: int | None, place: Place, job: Job, disposal: Disposal) -> bytes | None:
         hidden = None if folder is None else _status(folder, place.private)
         status = None if folder is None else _status(folder, place.name)
+        if hidden is not None and status is not None and os.path.samestat(status, hidden):
+            os.unlink(place.name, dir_fd=folder)  # a rename by link and unlink was interrupted
+        if disposal.action == "keep":
+            if folder is not None and hidden is not None:
+                self._give_back(folder, place, job)
+            raise SourceChanged("it is not to be disposed of any more")
         if folder is None or (hidden is None and (status is None or not place.holds(status))):
             return self._already_done(status, job, disposal)
         if hidden is None:
             assert status is not None
             self._hide(folder, place, job, status)
-        elif status is not None and os.path.samestat(status, hidden):
-            os.unlink(place.name, dir_fd=folder)  # a rename by link and unlink was interrupted
         self._make_sure(folder, place, job)
         location = self._move(folder, place, job, disposal) if disposal.action == "move" else None
         if disposal.action == "delete":

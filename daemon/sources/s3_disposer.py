@@ -48,7 +48,7 @@ class S3Disposer:
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         """Delete or move the document of a finished job; for a move returns where it lies now. Idempotent."""
         if disposal.action == "keep":
-            raise SourceChanged("the source is to be kept now")
+            raise SourceChanged("it is not to be disposed of any more")
         bucket_name, key = self.where(job)
         bucket = self._bucket.elsewhere(bucket_name)
         try:

@@ -248,6 +248,18 @@ def test_a_watch_that_comes_back_has_its_disposals_carried_out(tmp_path: Path) -
         until(lambda: not source.exists(), "it is deleted")
 
 
+def test_a_reload_frees_documents_that_are_stuck_on_the_way_to_a_target(tmp_path: Path) -> None:
+    one = HEAD + WATCH.format(name="one")
+    with running(tmp_path, one + 'on_success = "move:full"\n') as daemon:
+        (daemon.folder / "full").rmdir()
+        (daemon.folder / "full").write_bytes(b"not a folder any more")
+        put(daemon, "one", "a.txt")
+        until(lambda: not (daemon.folder / "one" / "a.txt").exists(), "it is about to be moved", 30)
+        reload(daemon, one + 'on_success = "move:done"\n')
+        until((daemon.folder / "done" / "a.txt").exists, "it is moved to where documents go now", 30)
+        assert os.listdir(daemon.folder / "one") == []
+
+
 RARELY_LOOKING = """
 from daemon import cli, supervisor
 supervisor.LOOK_SECONDS = supervisor.STARTING_LOOK_SECONDS = 3600

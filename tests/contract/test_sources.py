@@ -253,6 +253,13 @@ def test_delete_removes_the_converted_version(bench: Bench) -> None:
     assert bench.source.dispose(job, Disposal("delete")) is None, "again, as after a crash"
 
 
+def test_what_is_to_be_kept_now_stays_where_it_is(bench: Bench) -> None:
+    job = the_job(bench)
+    with pytest.raises(SourceChanged):
+        bench.source.dispose(job, Disposal("keep"))
+    assert bench.read("a/b.txt") == b"hello"
+
+
 def test_delete_keeps_a_newer_version(bench: Bench) -> None:
     job = the_job(bench)
     bench.put("a/b.txt", b"newer")

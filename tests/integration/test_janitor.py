@@ -1,11 +1,14 @@
-"""The janitor: disposals that are due, called off, overtaken or stuck, on a real table and real files."""
+"""The janitor: disposals that are due, called off, overtaken or stuck, on a real table and real files; what becomes of
+those that are due where a retry gives their job another end, or a reload their watch another configuration."""
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,16 +17,16 @@ import pytest
 
 from daemon.db import Readers, Writer
 from daemon.disposal import Janitor
-from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped, TransientError
 from daemon.globs import Filter
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Conversion, Disposal, Job
-from daemon.sources.base import Source
+from daemon.sources.base import Documents
 from daemon.sources.folder import FolderSource
 from daemon.sources.version import file_version
 from tests.harness import until
 
-DELETE = Disposal("delete")
+DELETE, KEEP = Disposal("delete"), Disposal("keep")
 CONVERSION = Conversion(b"x", "ab" * 32, "text/plain", "text", "1")
 
 
@@ -41,21 +44,79 @@ class Bench:
     jobs: JobTable
     source: FolderSource
     notes: list[str | None]
+    sources: dict[str, Documents] = field(default_factory=dict)
+    configured: dict[str, Disposal] = field(default_factory=lambda: {"success": DELETE, "failure": KEEP})
+    ahead_seconds: float = 0.0
 
-    def completed(self, name: str) -> Job:
-        """A document that was converted and whose disposal is due."""
+    def errand(self, job: Job, reason: str) -> tuple[Documents, Disposal]:
+        return self.sources.get(job.watch, self.source), self.configured[reason]
+
+    def janitor(self) -> Janitor:
+        return Janitor(
+            self.errand,
+            self.jobs,
+            Quiet(),
+            lambda watch, text: self.notes.append(text),
+            monotonic=lambda: time.monotonic() + self.ahead_seconds,
+        )
+
+    def moves_to(self, name: str) -> Disposal:
+        return Disposal("move", str(self.inbox.parent / name))
+
+    def in_the_way(self, name: str) -> Path:
+        """What makes it impossible to move anything to the folder of this name."""
+        path = self.inbox.parent / name
+        path.write_text("in the way")
+        return path
+
+    def hidden(self) -> bool:
+        return any(name.startswith(".convertd-disposing-") for name in os.listdir(self.inbox))
+
+    def taken(self, name: str, watch: str = "inbox") -> Job:
+        """A document that is being converted."""
         path = self.inbox / name
         path.write_bytes(b"content")
         status = path.stat()
-        (job,), _ = self.jobs.enqueue("inbox", [Candidate(os.fsencode(name), file_version(status), 7)], 5)
+        (job,), _ = self.jobs.enqueue(watch, [Candidate(os.fsencode(name), file_version(status), 7)], 5)
         self.jobs.start(job)
+        return job
+
+    def completed(self, name: str, watch: str = "inbox") -> Job:
+        """A document that was converted and whose disposal is due."""
+        job = self.taken(name, watch)
         assert self.jobs.complete(job, CONVERSION, "", dispose=True)
         return job
 
+    def fails(self, job: Job) -> None:
+        assert self.jobs.fail(job, DocumentError(Kind.CORRUPT, "no end"), attempts=1, dispose=True)
+
+    def retried(self, janitor: Janitor, job: Job) -> None:
+        """As an operator has it done, up to the moment at which a worker has it again."""
+        with janitor.held([job.id]):
+            assert [retried.id for retried in self.jobs.retry([job.id])[0]] == [job.id]
+        self.jobs.start(job)
+
+    def held_open(self, janitor: Janitor, job: Job) -> None:
+        """Its disposal was put off, as somebody had the document open."""
+        with open(self.inbox / os.fsdecode(job.source), "ab"):
+            janitor.add(job)
+            self.step(janitor)
+            assert janitor.backlog() == 1
+
+    def step(self, janitor: Janitor) -> None:
+        """Whatever is due by now, put off ones included, is tried once more."""
+        self.ahead_seconds += 100.0
+        while (job := janitor._take_due()) is not None:
+            try:
+                janitor._dispose(job)
+            finally:
+                del janitor._acting[job.watch]
+
     def run(self, job: Job, until_true: Callable[[Janitor], bool], disposal: Disposal = DELETE) -> None:
         """Give the disposal to a janitor and wait."""
-        janitor = Janitor({"inbox": self.source}, self.jobs, Quiet(), lambda watch, text: self.notes.append(text))
-        janitor.add(job, disposal)
+        self.configured["success"] = disposal
+        janitor = self.janitor()
+        janitor.add(job)
         thread = threading.Thread(target=janitor.run)
         thread.start()
         try:
@@ -139,9 +200,9 @@ def test_a_full_disk_puts_off_whatever_end_it_has(bench: Bench, monkeypatch: pyt
 
 def test_nothing_is_disposed_of_while_it_is_held(bench: Bench) -> None:
     job = bench.completed("a.txt")
-    janitor = Janitor({"inbox": bench.source}, bench.jobs, Quiet())
+    janitor = bench.janitor()
     with janitor.held([1]):
-        janitor.add(job, DELETE)
+        janitor.add(job)
         thread = threading.Thread(target=janitor.run)
         thread.start()
         until(lambda: janitor.backlog() == 1, "the disposal is known")
@@ -173,15 +234,16 @@ def test_a_watch_whose_server_does_not_answer_holds_up_no_other(bench: Bench) ->
     stuck = bench.completed("stuck.txt")
     bench.jobs.register("other", "/in", "/out")
     silent = Stubborn()
-    janitor = Janitor({"inbox": cast(Source, silent), "other": bench.source}, bench.jobs, Quiet())
-    janitor.add(stuck, DELETE)
+    bench.sources["inbox"] = cast(Documents, silent)
+    janitor = bench.janitor()
+    janitor.add(stuck)
     threads = [threading.Thread(target=janitor.run) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
         assert silent.entered.wait(30)
-        job = bench.completed("a.txt")
-        janitor.add(replace(job, watch="other"), DELETE)
+        job = bench.completed("a.txt", "other")
+        janitor.add(job)
         until(lambda: os.listdir(bench.inbox) == ["stuck.txt"], "the other watch's document is deleted", 30)
         with janitor.held([job.id]):  # a retry of another job is not held up either
             pass
@@ -198,14 +260,169 @@ def test_a_watch_whose_server_does_not_answer_holds_up_no_other(bench: Bench) ->
 def test_no_error_of_one_document_ends_the_janitor(bench: Bench, error: Exception) -> None:
     job = bench.completed("a.txt")
     source = Stubborn(error)
-    notes: list[str | None] = []
     source.let_go.set()
-    janitor = Janitor({"inbox": cast(Source, source)}, bench.jobs, Quiet(), lambda watch, text: notes.append(text))
-    janitor.add(job, DELETE)
+    bench.sources["inbox"] = cast(Documents, source)
+    janitor = bench.janitor()
+    janitor.add(job)
     thread = threading.Thread(target=janitor.run)
     thread.start()
-    until(lambda: notes, "the operator is told", 30)
+    until(lambda: bench.notes, "the operator is told", 30)
     assert thread.is_alive()
     janitor.stop()
     thread.join(30)
     assert len(bench.jobs.disposals.due()) == 1
+
+
+def test_a_document_that_failed_after_a_retry_is_not_deleted_for_its_earlier_success(bench: Bench) -> None:
+    bench.configured["failure"] = bench.moves_to("bad")
+    janitor = bench.janitor()
+    job = bench.completed("a.txt")
+    bench.held_open(janitor, job)
+    bench.retried(janitor, job)
+    bench.fails(job)
+    bench.step(janitor)  # before anybody has told of the failure
+    janitor.add(job)
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == []
+    assert (bench.inbox.parent / "bad" / "a.txt").read_bytes() == b"content"
+    assert janitor.backlog() == 0
+
+
+def test_a_document_that_was_converted_after_a_retry_is_not_taken_for_one_that_failed(bench: Bench) -> None:
+    bench.configured = {"success": bench.moves_to("done"), "failure": bench.moves_to("bad")}
+    janitor = bench.janitor()
+    job = bench.taken("a.txt")
+    bench.fails(job)
+    bench.held_open(janitor, job)
+    bench.retried(janitor, job)
+    assert bench.jobs.complete(job, CONVERSION, "", dispose=True)
+    bench.step(janitor)
+    assert (bench.inbox.parent / "done" / "a.txt").read_bytes() == b"content"
+    assert not (bench.inbox.parent / "bad").exists()
+
+
+def test_one_that_a_retry_has_called_off_while_it_was_put_off_is_not(bench: Bench) -> None:
+    janitor = bench.janitor()
+    job = bench.completed("a.txt")
+    bench.held_open(janitor, job)
+    bench.retried(janitor, job)
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == ["a.txt"]
+    assert janitor.backlog() == 0
+
+
+def test_a_document_is_looked_for_where_a_disposal_in_between_has_moved_it(bench: Bench) -> None:
+    """Its first disposal was put off; then it failed, was quarantined, and is converted from there."""
+    bench.configured["failure"] = bench.moves_to("bad")
+    janitor = bench.janitor()
+    job = bench.completed("a.txt")
+    bench.held_open(janitor, job)
+    bench.retried(janitor, job)
+    bench.fails(job)
+    janitor.add(job)
+    bench.step(janitor)
+    assert (bench.inbox.parent / "bad" / "a.txt").exists()
+    bench.retried(janitor, job)
+    assert bench.jobs.complete(job, CONVERSION, "", dispose=True)
+    janitor.add(job)
+    bench.step(janitor)
+    assert not (bench.inbox.parent / "bad" / "a.txt").exists()
+
+
+def test_a_reload_leads_what_is_stuck_to_the_new_target(bench: Bench) -> None:
+    bench.in_the_way("full")
+    bench.configured["success"] = bench.moves_to("full")
+    janitor = bench.janitor()
+    job = bench.completed("a.txt")
+    janitor.add(job)
+    bench.step(janitor)
+    assert bench.hidden()
+    assert "a.txt" in (bench.notes[-1] or "")
+    bench.configured["success"] = bench.moves_to("done")
+    janitor.add(job)  # as a reload does; nobody waits for the pause to be over
+    assert janitor.backlog() == 1
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == []
+    assert (bench.inbox.parent / "done" / "a.txt").read_bytes() == b"content"
+    assert janitor.backlog() == 0
+    assert bench.notes[-1] is None
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_is_to_be_kept_after_a_reload_comes_back_under_its_name(bench: Bench, *, again: bool) -> None:
+    bench.in_the_way("full")
+    bench.configured["success"] = bench.moves_to("full")
+    janitor = bench.janitor()
+    job = bench.completed("a.txt")
+    janitor.add(job)
+    bench.step(janitor)
+    assert bench.hidden()
+    bench.configured["success"] = KEEP
+    if again:
+        janitor.add(job)
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == ["a.txt"]
+    assert bench.jobs.disposals.due() == []
+    assert janitor.backlog() == 0
+
+
+def test_what_cannot_be_brought_back_just_now_is_brought_back_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.in_the_way("full")
+    bench.configured["success"] = bench.moves_to("full")
+    janitor = bench.janitor()
+    job = bench.completed("a.txt")
+    janitor.add(job)
+    bench.step(janitor)
+    bench.configured["success"] = KEEP
+
+    def refuse(*arguments: Any, **values: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.sources.disposer.rename_noreplace", refuse)
+        bench.step(janitor)
+    assert bench.hidden()
+    assert len(bench.jobs.disposals.due()) == 1
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == ["a.txt"]
+    assert bench.jobs.disposals.due() == []
+
+
+def test_what_is_stuck_in_hiding_comes_back_when_a_newer_version_takes_its_place(bench: Bench) -> None:
+    bench.in_the_way("full")
+    bench.configured["success"] = bench.moves_to("full")
+    janitor = bench.janitor()
+    janitor.add(bench.completed("a.txt"))
+    bench.step(janitor)
+    assert bench.hidden()
+    bench.taken("a.txt")
+    bench.step(janitor)
+    assert sorted(os.listdir(bench.inbox)) == ["a.txt", "a~1.txt"]
+    assert bench.jobs.disposals.due() == []
+
+
+def test_one_that_is_added_again_and_again_is_there_once(bench: Bench) -> None:
+    """As by a watch that is removed and comes back, while somebody is at it and while nobody is."""
+    job = bench.completed("a.txt")
+    source = Stubborn()
+    bench.sources["inbox"] = cast(Documents, source)
+    janitor = bench.janitor()
+    for _ in range(3):
+        janitor.add(job)
+    assert janitor.backlog() == 1
+    thread = threading.Thread(target=janitor.run)
+    thread.start()
+    try:
+        assert source.entered.wait(30)
+        for _ in range(3):
+            janitor.add(job)
+        assert janitor.backlog() == 2, "one that is carried out, and one that looks again"
+        source.error = TransientError(Kind.UNREADABLE, "the target is full")
+        source.let_go.set()
+        until(lambda: janitor.backlog() == 1 and bench.notes, "it is put off", 30)
+    finally:
+        source.let_go.set()
+        janitor.stop()
+        thread.join(30)

@@ -150,6 +150,30 @@ def test_nothing_is_changed_where_the_switches_cannot_be_read(house: House, monk
     assert [watch.name for watch in house.roster.watches()] == ["a"]
 
 
+def test_a_reload_takes_up_what_waits_for_watches_that_have_come_or_changed(house: House) -> None:
+    files = [("a", "b"), ("a", "b", "c"), ("b",), ("b", "a")]
+    priorities = iter(range(1, 10))
+    taken_up: list[set[str]] = []
+
+    def load(path: str) -> Config:
+        names = files.pop(0)
+        watches = [house.watch(name, priority=next(priorities) if name == "b" else 5) for name in names]
+        return house.config._replace(path=path, watches=tuple(watches))
+
+    reload = Reload(
+        house.config._replace(path="/etc/convertd.toml"),
+        Policy(house.config.limits, house.config.retry),
+        house.roster,
+        lambda notify: None,
+        lambda watches: taken_up.append(set(watches)),
+        cast(Any, Lines()),
+        load,
+    )
+    while files:
+        reload()
+    assert taken_up == [{"a", "b"}, {"b", "c"}, {"b"}, {"a", "b"}]
+
+
 def test_what_needs_a_restart_is_compared_with_what_the_daemon_runs_with(house: House) -> None:
     def loaded(**values: Any) -> Config:
         return house.config._replace(path="/etc/convertd.toml", **values)
