@@ -118,6 +118,12 @@ class Endings:
         self._routes[job.watch].documents(job).settled(job, state)
         self._ended(state)
 
+    def unrecorded(self, job: Job) -> None:
+        """What was made of the document is in the sink, and yet that is not the end of the job: somebody else has ended
+        it, or the daemon halts and does it again."""
+        if not self._halt.is_set():
+            self._log.warning("delivered for a job that had ended before", **about(job))
+
     def _admitted(self) -> bool:
         """Wait for room. False at a halt."""
         with self._lock:
@@ -145,6 +151,8 @@ class Endings:
                 seconds=round(one.convert_seconds, 3),
                 output=one.output,
             )
+        else:
+            self.unrecorded(job)
 
 
 def about(job: Job) -> dict[str, object]:

@@ -198,6 +198,7 @@ class Worker:
         dispose = route.on_failure(job).action != "keep"
         if not self._record(lambda: self._jobs.fail(job, error, attempts=attempts, dispose=dispose)):
             self._dispatcher.done(job)
+            self._endings.unrecorded(job)
             return
         if dispose:
             self._janitor.add(job)

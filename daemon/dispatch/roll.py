@@ -39,7 +39,8 @@ class Roll:
     """The jobs in memory, in whatever queue, and those that run.
 
     What is dropped is in its queue until somebody comes across it there: it is known until then, and counts nowhere.
-    What ends while a lane is read from the job table may be among what was read, and must not come back by that.
+    What ends while a lane is read from the job table may be among what was read, and must not come back by that, known
+    before or not.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,8 @@ class Roll:
             self.dropped.add(job_id)
             if not runs:
                 self._let_go(job_id)
+        elif self.refilling:
+            self._ended_meanwhile.add(job_id)
 
     def forget(self, job_id: int) -> None:
         """It is in no queue any more, and does not run."""

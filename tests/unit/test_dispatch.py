@@ -337,6 +337,46 @@ def test_a_job_that_ends_during_a_refill_does_not_come_back() -> None:
     assert dispatcher.idle()
 
 
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_job_that_is_cancelled_during_a_refill_does_not_come_back_unless_it_is_retried(*, retried: bool) -> None:
+    table, clock = Table(), Clock()
+    dispatcher: Dispatcher
+
+    def refill(watch: str, limit: int) -> list[tuple[Job, float]]:
+        rows = table.refill(watch, limit)
+        with dispatcher.withheld([8]):
+            dispatcher.drop([8])
+        if retried:
+            dispatcher.add([job(8)])
+        return rows
+
+    dispatcher = Dispatcher(["a"], refill, clock, clock, 100.0, 4)
+    table.rows = [(job(8), 0.0), (job(9), 0.0)]
+    dispatcher.fill()
+    assert [take(dispatcher).id for _ in range(1 + retried)] == ([8, 9] if retried else [9])
+    assert nothing_to_take(dispatcher)
+
+
+def test_a_job_that_is_withheld_during_a_refill_comes_when_it_is_let_out_unless_it_is_cancelled() -> None:
+    dispatcher, table, _ = make()
+    table.rows = [(job(8), 0.0), (job(9), 0.0)]
+    with dispatcher.withheld([8, 9]):
+        dispatcher.fill()
+        assert nothing_to_take(dispatcher)
+        dispatcher.drop([8])
+    assert take(dispatcher).id == 9
+    assert nothing_to_take(dispatcher)
+
+
+def test_what_has_ended_during_a_refill_is_remembered_no_longer_than_that() -> None:
+    dispatcher, table, _ = make()
+    dispatcher.drop([7])
+    table.rows = [(job(7), 0.0)]
+    dispatcher.fill()
+    assert take(dispatcher).id == 7, "it was pending when the refill began"
+    assert dispatcher._lanes._roll._ended_meanwhile == set()
+
+
 def test_what_is_held_leaves_no_room_until_it_ends() -> None:
     dispatcher, _, clock = make()
     assert dispatcher.room("a", 8) == 8

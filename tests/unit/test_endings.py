@@ -51,7 +51,9 @@ class Table:
         watch = for_folders(str(folder / "in"), str(folder / "out"), str(folder / "state")).watches[0]
         self.route = Route(watch._replace(name="inbox"), documents, cast(Any, None), documents)
         janitor = SimpleNamespace(add=lambda job: self.told.append(("due", job.id)))
-        silent = cast(Any, SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda event, **values: None)))
+        self.warnings: list[tuple[str, int]] = []
+        silent = cast(Any, SimpleNamespace(**dict.fromkeys(("info", "error"), lambda event, **values: None)))
+        silent.warning = lambda event, **values: self.warnings.append((event, values.get("job", 0)))
         self.endings = Endings(
             {"inbox": self.route},
             {"inbox": Health("inbox", lambda size_bytes: None, self.dispatcher, silent)},
@@ -142,6 +144,18 @@ def test_a_source_is_due_for_disposal_only_once_the_job_is_durable(table: Table)
     table.go_on.set()
     until(lambda: ("due", job.id) in table.told, "it is due")
     assert table.states() == ["completed"]
+
+
+def test_a_result_of_a_job_that_somebody_else_has_ended_is_told_of(table: Table) -> None:
+    one, other = table.taken(2)
+    assert table.jobs.end(one, State.CANCELLED)
+    for job in (one, other):
+        table.completed(job)
+    until(table.dispatcher.idle, "both are done")
+    until(lambda: ("settled", other.id) in table.told and table.warnings, "that is told")
+    assert table.warnings == [("delivered for a job that had ended before", one.id)]
+    assert table.states() == ["cancelled", "completed"]
+    assert ("settled", one.id) not in table.told
 
 
 def test_a_full_disk_of_the_state_is_waited_for(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
