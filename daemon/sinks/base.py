@@ -75,5 +75,6 @@ class Sink(Protocol):
         ...
 
     def sweep(self) -> None:
-        """At start: remove what an interrupted publish may have left behind (temporary files only)."""
+        """At start, and when a watch is changed: remove what an interrupted publish may have left behind (temporary
+        files only), nothing of one that is under way."""
         ...

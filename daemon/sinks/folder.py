@@ -11,7 +11,8 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from daemon.errors import EnvironmentProblem, Kind, TransientError
@@ -23,6 +24,7 @@ from daemon.settings import S3
 from daemon.sinks.base import UNKNOWN, Content, Origin, Surroundings
 
 TEMPORARY = b".convertd-tmp"
+STALE_SECONDS = 86400.0
 CANARY_BYTES = 64 * 1024
 CANARY_PREFIX = b".convertd-canary-"
 MOST_KNOWN_FOLDERS = 10_000
@@ -41,8 +43,9 @@ class FolderSink:
     name_bytes = PATH_BYTES
     remote = False
 
-    def __init__(self, root: str, *, fault: Fault = no_fault) -> None:
+    def __init__(self, root: str, *, fault: Fault = no_fault, clock: Callable[[], float] = time.time) -> None:
         self._root = RootFolder(os.fsencode(root))
+        self._clock = clock
         self._fault = fault
         self._lock = threading.Lock()
         self._durable: set[bytes] = set()
@@ -55,7 +58,7 @@ class FolderSink:
     def publish(self, name: str | bytes, files: Mapping[str, Content], origin: Origin = UNKNOWN) -> str:
         base = self._path(name)
         targets = [base + os.fsencode(suffix) for suffix in files]
-        with self._translated(base, sum(map(len, files.values()))), self._temporary(fcntl.LOCK_SH) as folder:
+        with self._translated(base, sum(map(len, files.values()))), self._temporary() as folder:
             written: list[bytes] = []
             try:
                 for content in files.values():
@@ -104,7 +107,7 @@ class FolderSink:
 
     def probe(self, size_bytes: int) -> None:
         try:
-            with self._temporary(fcntl.LOCK_SH) as folder:
+            with self._temporary() as folder:
                 name = _new_name()
                 write_durably(name, _zeros(max(CANARY_BYTES, size_bytes)), dir_fd=folder)
                 canary = os.path.join(self._root.path, CANARY_PREFIX + name)  # the way a result goes
@@ -121,17 +124,20 @@ class FolderSink:
             ) from error
 
     def sweep(self) -> None:
-        """Remove what an interrupted publish left behind, unless another process is publishing here just now.
+        """Remove what an interrupted publish left behind, unless somebody is publishing here just now: this process
+        when its configuration is read again, or another one.
 
+        Where a file system without locks does not tell, only what is so old that nobody can be writing it any more.
         Raises EnvironmentProblem.
         """
         try:
-            with self._temporary(fcntl.LOCK_EX | fcntl.LOCK_NB) as folder:
+            with self._opened() as folder:
+                alone = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for name in os.listdir(folder):
-                    os.unlink(name, dir_fd=folder)
+                    self._sweep(name, folder, alone)
                 for canary in os.listdir(self._root.path):
                     if canary.startswith(CANARY_PREFIX):
-                        os.unlink(os.path.join(self._root.path, canary))
+                        self._sweep(os.path.join(self._root.path, canary), folder, alone)
         except BlockingIOError:
             return
         except OSError as error:
@@ -150,12 +156,23 @@ class FolderSink:
             raise ValueError(f"not a name below the sink: {relative!r}")
         return os.path.join(self._root.path, relative)
 
-    @contextmanager
-    def _temporary(self, lock: int) -> Iterator[int]:
-        """A descriptor of the temporary folder, locked: shared by those who write, exclusive for a sweep.
+    def _sweep(self, name: str | bytes, folder: int, alone: bool) -> None:
+        with suppress(FileNotFoundError):  # who publishes without a lock has renamed it meanwhile
+            if alone or self._clock() - os.lstat(name, dir_fd=folder).st_mtime > STALE_SECONDS:
+                os.unlink(name, dir_fd=folder)
 
-        Raises EnvironmentProblem where the sink is not there, BlockingIOError where LOCK_NB cannot lock.
+    @contextmanager
+    def _temporary(self) -> Iterator[int]:
+        """A descriptor of the temporary folder for who writes there, which a sweep heeds.
+
+        Raises EnvironmentProblem where the sink is not there.
         """
+        with self._opened() as folder:
+            _lock(folder, fcntl.LOCK_SH)
+            yield folder
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
         self._root.check()
         path = os.path.join(self._root.path, TEMPORARY)
         try:
@@ -166,7 +183,6 @@ class FolderSink:
             fsync_directory(self._root.path)
             folder = os.open(path, _FOLDER_FLAGS)
         try:
-            _lock(folder, lock)
             yield folder
         finally:
             os.close(folder)
@@ -221,13 +237,16 @@ def _unreadable(error: OSError, path: bytes) -> TransientError:
     return TransientError(Kind.INTERNAL, f"the output cannot be read: {error.strerror}: {display(path)}", _HINT)
 
 
-def _lock(folder: int, lock: int) -> None:
+def _lock(folder: int, lock: int) -> bool:
+    """Shared by those who write, exclusive for a sweep; False on a file system without locks. BlockingIOError where
+    LOCK_NB cannot lock."""
     try:
         fcntl.flock(folder, lock)
     except BlockingIOError:
         raise
     except OSError:
-        pass  # a file system without locks; only a start during a one-shot conversion to the same sink suffers
+        return False
+    return True
 
 
 def _new_name() -> bytes:

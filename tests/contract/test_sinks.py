@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -264,6 +265,26 @@ def test_a_sweep_leaves_a_running_publish_alone(bench: Bench) -> None:
 
     bench.at_step(sweep).publish("a", FILES)
     assert set(bench.files()) == {"a.json", "a.md"}
+
+
+def test_without_locks_a_sweep_removes_only_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at a SIGHUP, beside the publishes and probes of the same daemon."""
+
+    def flock(fd: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")  # as of a folder on NFS
+
+    monkeypatch.setattr("daemon.sinks.folder.fcntl.flock", flock)
+    folder = tmp_path / "outbox"
+    sweeper = FolderSink(str(folder))
+    FolderSink(str(folder), fault=lambda label: sweeper.sweep()).publish("a", FILES)
+    assert {path.name for path in folder.iterdir()} == {"a.json", "a.md", ".convertd-tmp"}
+    left = [folder / ".convertd-tmp" / "b.tmp", folder / ".convertd-canary-c"]
+    for path in left:
+        path.write_bytes(b"left behind")
+    sweeper.sweep()
+    assert all(path.exists() for path in left)
+    FolderSink(str(folder), clock=lambda: time.time() + 90_000).sweep()
+    assert not any(path.exists() for path in left)
 
 
 def test_an_error_leaves_nothing_and_says_what_was_too_much(bench: Bench) -> None:
