@@ -86,7 +86,7 @@ def _python_name(label: str) -> str:
 
 def _utf16_without_bom(content: bytes) -> str:
     sample = content[:4096]
-    if sample.count(0) < len(sample) // 4:
+    if 4 * sample.count(0) < len(sample):
         return ""
     return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
 

@@ -202,6 +202,11 @@ def test_deeply_nested_json_is_just_text(bracket: str) -> None:
     assert detect("a", (bracket * 10_000).encode()).kind == "text"
 
 
+@pytest.mark.parametrize("text", ["", " ", "ok", "100", "four"])
+def test_a_text_of_a_few_letters_is_no_utf16(text: str) -> None:
+    assert decode(text.encode()) == text
+
+
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "iso8859-15"]
 )
