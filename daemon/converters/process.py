@@ -73,7 +73,7 @@ class ChildProcess:
         finally:
             theirs.close()
             os.close(noise)
-        self._channel = wire.Channel(ours, reads_ahead=True)
+        self._channel = wire.Channel(ours, reads_ahead=True, send_seconds=wire.SEND_SECONDS)
         self._reaping = threading.Lock()
         self._killed = False
         self._settings = settings

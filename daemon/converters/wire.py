@@ -114,11 +114,14 @@ TO_PARENT: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 class Channel:
     """One end of the socketpair. Not thread-safe. One that `reads_ahead` would lose a descriptor that comes along.
 
+    To send may take `send_seconds` at a stretch. A child's end has no such limit: the daemon may be stopped for a
+    while, or wait for its disk, and a child that sends for too long is killed like one that converts for too long.
+
     Every call raises `ProtocolError` for garbage, `EOFError` or `OSError` when the other side is gone, and
     `TimeoutError` past a `deadline` (of `time.monotonic`).
     """
 
-    def __init__(self, end: socket.socket, *, reads_ahead: bool = False) -> None:
+    def __init__(self, end: socket.socket, *, reads_ahead: bool = False, send_seconds: float | None = None) -> None:
         # Blocking reads bounded by the kernel: with MSG_WAITALL it fills one buffer of the right size, so that a
         # large result is neither joined from chunks nor waited for with a system call a chunk.
         end.settimeout(None)
@@ -128,7 +131,8 @@ class Channel:
         self._patience_seconds = 0.0
         self.heard_bytes = 0
         """How long the frames received were together."""
-        self._bound(socket.SO_SNDTIMEO, SEND_SECONDS)
+        if send_seconds is not None:
+            self._bound(socket.SO_SNDTIMEO, send_seconds)
 
     def fileno(self) -> int:
         return self._end.fileno()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 from daemon.converters import talk, wire
 from daemon.converters.base import Options
 from daemon.errors import Kind
+from tests.harness import until
 
 SHA256 = "0" * 64
 
@@ -28,7 +30,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def daemons(ends: tuple[socket.socket, socket.socket]) -> wire.Channel:
-    return wire.Channel(ends[0], reads_ahead=True)
+    return wire.Channel(ends[0], reads_ahead=True, send_seconds=wire.SEND_SECONDS)
 
 
 def soon() -> float:
@@ -105,6 +107,32 @@ def test_a_body_arrives_whole_between_its_messages(ends: tuple[socket.socket, so
     assert heard.receive(wire.TO_PARENT, soon()) == end
     assert not heard.surplus
     sender.join()
+
+
+def test_a_result_waits_for_a_daemon_that_is_stopped(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "SEND_SECONDS", 0.05)
+    body, end = os.urandom(4 << 20), wire.End(7)
+    channel, heard = wire.Channel(ends[1]), daemons(ends)
+    said = result(size_bytes=len(body))
+    sender = threading.Thread(target=channel.send_around, args=(said, body, end))
+    sender.start()
+    until(lambda: not select.select([], [ends[1]], [], 0)[1], "the sender is held up")
+    sender.join(20 * wire.SEND_SECONDS)
+    assert sender.is_alive(), "it gave up"
+    assert heard.receive(wire.TO_PARENT, soon()) == said
+    assert heard.receive_bytes(len(body), soon()) == body
+    assert heard.receive(wire.TO_PARENT, soon()) == end
+    sender.join()
+
+
+def test_the_daemon_does_not_wait_long_for_a_child_that_takes_nothing(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "SEND_SECONDS", 0.05)
+    with pytest.raises(BlockingIOError):
+        daemons(ends).send(wire.Task(token=1, name=b"x" * (wire.FRAME_LIMIT_BYTES - 100)))
 
 
 def test_what_comes_along_with_a_message_is_seen(ends: tuple[socket.socket, socket.socket]) -> None:
