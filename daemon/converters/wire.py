@@ -267,8 +267,11 @@ def clean(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def clean_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
-    """Warnings as they can be sent: as many as fit."""
-    return tuple(clean(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_LIMIT])
+    """Warnings as they can be sent: as many as fit, and how many do not."""
+    if len(warnings) > WARNINGS_LIMIT:
+        kept = WARNINGS_LIMIT - 1
+        warnings = [*warnings[:kept], f"There are {len(warnings) - kept:,} warnings more."]
+    return tuple(clean(warning, WARNING_LIMIT) for warning in warnings)
 
 
 def file_name(name: bytes) -> str:

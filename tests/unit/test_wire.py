@@ -301,6 +301,13 @@ def test_text_of_libraries_is_made_fit_to_send(ends: tuple[socket.socket, socket
     sender.join()
 
 
+def test_that_there_are_more_warnings_than_can_be_sent_is_told() -> None:
+    assert wire.clean_warnings(["one"] * wire.WARNINGS_LIMIT) == ("one",) * wire.WARNINGS_LIMIT
+    sent = wire.clean_warnings(["one"] * 1500)
+    assert len(sent) == wire.WARNINGS_LIMIT and sent.count("one") == 499
+    assert sent[-1] == "There are 1,001 warnings more."
+
+
 def test_a_message_too_long_for_a_frame_is_not_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(wire.ProtocolError):
         daemons(ends).send(wire.Task(token=1, name=b"x" * wire.FRAME_LIMIT_BYTES))
