@@ -12,6 +12,7 @@ from daemon.converters.base import Converted, Document, EngineError, Options
 from daemon.converters.markdown import without_empty_fences
 from daemon.errors import Kind
 
+PAGES_LIMIT = 2**31 - 1  # none: a PDF cannot hold more. Left out it would be 1,000, and the rest cut off without a word
 STAMP_CHARACTERS = 100  # a scan may bear a text of this length: a page number, the scanner's stamp
 
 
@@ -23,6 +24,7 @@ class LiteParse:
             ocr_enabled=False,
             output_format="markdown",
             image_mode="off",  # else there are links to images that nobody gets
+            max_pages=PAGES_LIMIT,
             include_complexity=True,
             num_workers=1,
             quiet=True,
@@ -36,6 +38,7 @@ class LiteParse:
             parsed = self._parser.parse(document.content)
         except library.ParseError as error:
             raise _translated(error) from error
+        _refuse_missing_pages(parsed)
         pages = tuple(without_empty_fences(page.markdown).strip() for page in parsed.pages)
         textless = [page.page_num for page in parsed.pages if _is_textless(page)]
         title, scanned = _second_look(document.content, textless)
@@ -47,6 +50,13 @@ class LiteParse:
             page_markdown=pages,
             scanned_pages=scanned,
         )
+
+
+def _refuse_missing_pages(parsed: library.ParseResult) -> None:
+    """Another engine may read what liteparse left out without saying why."""
+    read = len(parsed.pages) + len(parsed.page_errors)
+    if read < parsed.total_pages:
+        raise EngineError(Kind.CORRUPT, f"Only {read:,} of the {parsed.total_pages:,} pages of the PDF could be read.")
 
 
 def _is_textless(page: library.ParsedPage) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 
+import liteparse as library
 import pytest
 
 from daemon.converters import REGISTRY, ROUTES
@@ -137,6 +138,23 @@ def test_the_pages_of_a_pdf_are_told(engines: dict[str, Engine], name: str) -> N
             True,
             True,
         ]
+
+
+@pytest.mark.parametrize("name", ROUTES["pdf"])
+def test_no_page_of_a_long_pdf_is_left_out(engines: dict[str, Engine], name: str) -> None:
+    """Libraries have limits of their own, such as 1,000 pages, which they keep without a word."""
+    content = documents.pdf(["\n" * 10 + f"page {number}" for number in range(1, 1002)])  # no running header
+    converted = engines[name].convert(Document("a.pdf", content, "pdf", "application/pdf"), Options())
+    assert converted.pages == 1001
+    assert [word for word in converted.markdown.split() if word.isdigit()] == [str(n) for n in range(1, 1002)]
+
+
+def test_pages_that_liteparse_leaves_out_without_a_word_are_left_to_the_next_engine(
+    engines: dict[str, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines["liteparse"], "_parser", library.LiteParse(max_pages=1, ocr_enabled=False, quiet=True))
+    with pytest.raises(EngineError, match="1 of the 2 pages"):
+        engines["liteparse"].convert(document("pdf", documents.pdf(["first words", "second words"])), Options())
 
 
 @pytest.mark.parametrize("name", ["liteparse", "pypdfium2"])
