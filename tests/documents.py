@@ -455,9 +455,17 @@ def _with_raw_member(container: bytes, name: str, packed: bytes, crc: int, decla
 
 def encrypted_zip() -> bytes:
     """An archive whose only member is marked as encrypted."""
-    content = bytearray(zipped({"secret.txt": "secret words"}))
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        content[content.index(signature) + offset] |= 1
+    return partly_encrypted(zipped({"secret.txt": "secret words"}), "secret.txt")
+
+
+def partly_encrypted(container: bytes, name: str) -> bytes:
+    """The container with this one of its members marked as encrypted."""
+    content = bytearray(container)
+    for signature, flags, named in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        at = content.index(signature)
+        while not content.startswith(name.encode(), at + named):
+            at = content.index(signature, at + 1)
+        content[at + flags] |= 1
     return bytes(content)
 
 

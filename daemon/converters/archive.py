@@ -80,14 +80,12 @@ def _members(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
 def _zip(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
     with zipped.open_zip(document.data) as archive:
         for member in sorted(archive.infolist(), key=lambda member: member.filename):
-            if (
-                zipped.is_folder(member)
-                or member.flag_bits & 1
-                or not member.file_size
-                or IGNORED.search(member.filename)
-            ):
+            if zipped.is_folder(member) or not member.file_size or IGNORED.search(member.filename):
                 continue
-            yield member.filename, _read(partial(archive.open, member), member.file_size)
+            if zipped.is_encrypted(member):
+                yield member.filename, EngineError(Kind.ENCRYPTED, "The file is protected by a password.")
+            else:
+                yield member.filename, _read(partial(archive.open, member), member.file_size)
 
 
 def _tar(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:

@@ -65,8 +65,8 @@ def _binary(prefix: bytes, data: mmap.mmap | bytes, extension: str) -> Detected 
 
 def _zip(data: mmap.mmap | bytes) -> Detected:
     with zipped.open_zip(data) as archive:
-        zipped.refuse_encrypted(archive)
         kind = zipped.office_kind(archive)
+        zipped.refuse_encrypted(archive, is_document=kind is not None)
         if kind is None:
             return Detected("zip", "application/zip")
         zipped.refuse_bomb(archive, len(data))

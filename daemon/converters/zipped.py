@@ -90,6 +90,11 @@ def is_folder(member: zipfile.ZipInfo) -> bool:
     return member.filename.endswith("/")
 
 
+def is_encrypted(member: zipfile.ZipInfo) -> bool:
+    """Whether a password is needed to read it."""
+    return bool(member.flag_bits & 1)
+
+
 def peek(archive: zipfile.ZipFile, name: str, limit: int = PEEK_BYTES) -> bytes:
     """The first bytes of a member, or nothing if it is missing or cannot be read."""
     try:
@@ -140,10 +145,15 @@ def _iwork_kind(names: set[str]) -> tuple[str, str]:
     return "iwork", "application/x-iwork-pages-sffpages"
 
 
-def refuse_encrypted(archive: zipfile.ZipFile) -> None:
-    """Raise `EngineError(ENCRYPTED)` if the content needs a password or a licence."""
-    members = [member for member in archive.infolist() if not is_folder(member)]
-    if members and all(member.flag_bits & 1 for member in members):
+def refuse_encrypted(archive: zipfile.ZipFile, *, is_document: bool) -> None:
+    """Raise `EngineError(ENCRYPTED)` if the content needs a password or a licence.
+
+    A document needs all its parts; of an archive those members are read that can be.
+    """
+    encrypted = [is_encrypted(member) for member in archive.infolist() if not is_folder(member)]
+    if is_document and any(encrypted):
+        raise EngineError(Kind.ENCRYPTED, "The document is protected by a password.")
+    if encrypted and all(encrypted):
         raise EngineError(Kind.ENCRYPTED, "The archive is protected by a password.")
     if b"encryption-data" in peek(archive, "META-INF/manifest.xml"):
         raise EngineError(Kind.ENCRYPTED, "The document is protected by a password.")

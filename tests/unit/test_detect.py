@@ -102,6 +102,8 @@ def test_text_under_the_name_of_a_pdf_is_converted_with_a_warning() -> None:
         ("a", bytes(range(256)) * 9, Kind.UNSUPPORTED_FORMAT, "unknown"),
         ("a.docx", documents.truncated(DOCX), Kind.CORRUPT, "incomplete"),
         ("a.zip", documents.encrypted_zip(), Kind.ENCRYPTED, "password"),
+        ("a.docx", documents.partly_encrypted(DOCX, "word/document.xml"), Kind.ENCRYPTED, "document"),
+        ("a.epub", documents.partly_encrypted(documents.epub(["a"]), "chapter1.xhtml"), Kind.ENCRYPTED, "document"),
         ("a.docx", documents.compound_file({"EncryptedPackage": b"x", "EncryptionInfo": b"x"}), Kind.ENCRYPTED, "pass"),
         ("a.doc", documents.compound_file({"WordDocument": b"\xec\xa5" + bytes(9) + b"\x01"}), Kind.ENCRYPTED, "pass"),
         ("a.xls", documents.compound_file({"Workbook": b"\x09\x08\x02\0\0\0\x2f\0\0\0"}), Kind.ENCRYPTED, "password"),
@@ -139,6 +141,11 @@ def test_an_encrypted_openoffice_document_is_refused() -> None:
     with pytest.raises(EngineError) as refused:
         detect("a.odt", content)
     assert refused.value.kind is Kind.ENCRYPTED
+
+
+def test_an_archive_of_which_only_a_part_is_encrypted_is_an_archive() -> None:
+    content = documents.partly_encrypted(documents.zipped({"a.txt": "words", "b.txt": "secret words"}), "b.txt")
+    assert detect("a.zip", content).kind == "zip"
 
 
 def test_a_container_with_a_damaged_lzma_member_is_an_archive() -> None:

@@ -334,6 +334,7 @@ GOOD = {"a.txt": b"first words", "z.txt": b"last words"}
         documents.zip_with_unknown_method(GOOD),
         documents.zip_with_huge_member(GOOD),
         documents.tar_with_huge_member(GOOD),
+        documents.partly_encrypted(documents.zipped({**GOOD, "bad.txt": b"secret words"}), "bad.txt"),
     ],
 )
 def test_a_member_that_cannot_be_read_costs_only_itself(real: Router, content: bytes) -> None:
@@ -357,6 +358,14 @@ def test_an_archive_of_which_nothing_can_be_read_is_an_error(real: Router, conte
     with pytest.raises(EngineError) as failed:
         real.convert("a.bin", content, lambda engine: None)
     assert failed.value.kind is kind
+
+
+@pytest.mark.parametrize("other", [{"tool.exe": b"MZ\x90\0\x03\0\0\0"}, {"a.txt": b" "}])
+def test_an_archive_whose_text_is_encrypted_is_an_error(real: Router, other: dict[str, bytes]) -> None:
+    content = documents.partly_encrypted(documents.zipped({"secret.txt": b"secret words", **other}), "secret.txt")
+    with pytest.raises(EngineError) as failed:
+        real.convert("a.zip", content, lambda engine: None)
+    assert failed.value.kind is Kind.ENCRYPTED
 
 
 def test_a_member_without_a_name_is_converted(real: Router) -> None:
