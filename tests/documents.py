@@ -382,12 +382,14 @@ def svg(text: str) -> bytes:
     ).encode()
 
 
-def tar(members: Mapping[str, bytes]) -> bytes:
+def tar(members: Mapping[str, bytes], *, kinds: Mapping[str, bytes] | None = None) -> bytes:
+    """An archive of these members; those in `kinds` are of that type (`tarfile.SYMTYPE`) instead of files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
+            entry.type = (kinds or {}).get(name, tarfile.REGTYPE)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 

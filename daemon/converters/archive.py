@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import mmap
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ from daemon.errors import Kind
 MEMBER_LIMIT_BYTES = 256 << 20
 TOTAL_LIMIT_BYTES = 512 << 20
 MEMBERS_LIMIT = 10_000
+PIECE_BYTES = 1 << 20
 IGNORED = re.compile(r"(^|/)(__MACOSX/|\.|~\$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 MESSAGE_START = re.compile(rb"^From [^\n]{1,500}\n(?=[A-Za-z-]{2,60}:)", re.MULTILINE)
 DAMAGED = (tarfile.TarError, *zipped.UNREADABLE)
@@ -89,11 +91,17 @@ def _zip(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
 
 
 def _tar(document: Document) -> Iterator[tuple[str, bytes | EngineError]]:
+    last = "the beginning"
     with tarfile.open(fileobj=io.BufferedReader(zipped.Window(document.data)), mode="r:") as archive:
         for member in archive:
-            if not member.isreg() or not member.size or IGNORED.search(member.name):
+            last = member.name
+            if _is_without_content(member) or IGNORED.search(member.name):
                 continue
             yield member.name, _read(partial(_extracted, archive, member), member.size)
+        # To tarfile a damaged header is the end, and so are the zeros between two archives that were joined.
+        if _holds_anything(document.data, archive.offset):
+            message = "The archive is damaged or ends here, the rest of the file was not read."
+            yield f"after {last}", EngineError(Kind.CORRUPT, message)
 
 
 def _gzip(document: Document) -> Iterator[tuple[str, bytes]]:
@@ -110,6 +118,20 @@ def _mbox(document: Document) -> Iterator[tuple[str, bytes]]:
     ends = [start.start() for start in starts[1:]] + [len(content)]
     for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
         yield f"Message {number}.eml", content[start.end() : end]
+
+
+def _is_without_content(member: tarfile.TarInfo) -> bool:
+    """Folders, devices, empty files, and links: what those lead to is a member itself, or no part of the archive."""
+    return not member.size or member.isdir() or member.isdev() or member.issym() or member.islnk()
+
+
+def _holds_anything(data: mmap.mmap | bytes, start: int) -> bool:
+    """Whether anything but zeros stands there, or behind it."""
+    for at in range(start, len(data), PIECE_BYTES):
+        piece = data[at : at + PIECE_BYTES]
+        if piece.count(0) < len(piece):
+            return True
+    return False
 
 
 def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

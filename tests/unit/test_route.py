@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sysconfig
+import tarfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -366,6 +367,55 @@ def test_an_archive_whose_text_is_encrypted_is_an_error(real: Router, other: dic
     with pytest.raises(EngineError) as failed:
         real.convert("a.zip", content, lambda engine: None)
     assert failed.value.kind is Kind.ENCRYPTED
+
+
+def _tar_with_damaged_header() -> bytes:
+    content = bytearray(documents.tar(GOOD))
+    content[content.index(b"z.txt")] ^= 1  # which the checksum of the header no longer fits
+    return bytes(content)
+
+
+def _tar_cut_inside_a_header() -> bytes:
+    content = documents.tar(GOOD)
+    return content[: content.index(b"z.txt") + 300]
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [
+        (documents.tar(GOOD), True),
+        (documents.tar(GOOD)[: 2048 + 512], True),
+        (documents.tar(GOOD)[:2048], True),  # no block of zeros at the end
+        (_tar_with_damaged_header(), False),
+        (_tar_cut_inside_a_header(), False),
+        (documents.tar({"a.txt": b"first words"}) + documents.tar({"z.txt": b"last words"}), False),
+    ],
+)
+def test_what_is_missing_at_the_end_of_a_tar_is_told(real: Router, content: bytes, whole: bool) -> None:
+    routed = real.convert("a.tar", content, lambda engine: None)
+    assert "first words" in routed.converted.markdown
+    assert ("last words" in routed.converted.markdown) == whole
+    assert [warning.partition(":")[0] for warning in routed.warnings] == ([] if whole else ["after a.txt"])
+
+
+def test_a_damaged_tar_of_nothing_readable_is_an_error(real: Router) -> None:
+    content = documents.tar({"tool.exe": b"MZ\x90\0\x03\0\0\0"})[:1024] + b"garbage"
+    with pytest.raises(EngineError) as failed:
+        real.convert("a.tar", content, lambda engine: None)
+    assert failed.value.kind is Kind.CORRUPT
+
+
+def test_a_member_of_a_tar_that_is_of_an_unknown_type_is_read(real: Router) -> None:
+    content = documents.tar({"a.txt": b"first words"}, kinds={"a.txt": b"M"})
+    assert "first words" in real.convert("a.tar", content, lambda engine: None).converted.markdown
+
+
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_what_holds_nothing_of_its_own_is_passed_over(real: Router, kind: bytes) -> None:
+    content = documents.tar({"other": b"", **GOOD}, kinds={"other": kind})
+    routed = real.convert("a.tar", content, lambda engine: None)
+    assert "last words" in routed.converted.markdown
+    assert routed.warnings == ()
 
 
 def test_a_member_without_a_name_is_converted(real: Router) -> None:
