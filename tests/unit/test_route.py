@@ -238,6 +238,16 @@ def test_ocr_can_be_had_always() -> None:
     assert "quick brown fox" in routed.converted.markdown
 
 
+def test_a_page_that_cannot_be_loaded_is_told() -> None:
+    content = documents.pdf(["first words", "second words"]).replace(b"[4 0 R 7 0 R]", b"[4 0 R 0 0 R]")
+    last = Router(Options(engines={"pdf": ("pypdfium2",)}))
+    routed = last.convert("a.pdf", content, lambda engine: None)
+    assert routed.converted.markdown.strip() == "first words"
+    assert routed.warnings == ("Page 2 could not be read.",)
+    with pytest.raises(EngineError, match="No page"):
+        last.convert("a.pdf", content.replace(b"[4 0 R 0 0 R]", b"[0 0 R 0 0 R]"), lambda engine: None)
+
+
 def test_a_blank_pdf_needs_no_ocr(real: Router) -> None:
     seen: list[str] = []
     routed = real.convert("a.pdf", documents.pdf(["", ""]), seen.append)
