@@ -13,6 +13,10 @@ from daemon.converters.charset import decode
 from daemon.converters.markdown import metadata_title
 from daemon.errors import Kind
 
+LOSSES = {
+    library.WarningKind.TRUNCATED_INPUT: "The page was cut off",
+    library.WarningKind.DEPTH_LIMIT_EXCEEDED: "What is nested too deep was left out",
+}
 TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,1000})</title", re.IGNORECASE)
 
 
@@ -36,4 +40,8 @@ class HtmlToMarkdown:
         except library.InputTooLargeError as error:
             raise EngineError(Kind.TOO_LARGE, f"The page is too large: {error}") from error
         title = TITLE.search(text, 0, 256 << 10)
-        return Converted(result.content or "", title=metadata_title(html.unescape(title.group(1))) if title else None)
+        return Converted(
+            result.content or "",
+            title=metadata_title(html.unescape(title.group(1))) if title else None,
+            warnings=tuple(f"{LOSSES[loss.kind]}: {loss.message}" for loss in result.warnings if loss.kind in LOSSES),
+        )

@@ -505,6 +505,10 @@ def test_an_image_of_too_many_pixels_is_too_large(real: Router) -> None:
 def test_a_page_nested_deeper_than_engines_look_is_not_said_to_hold_no_text(real: Router) -> None:
     routed = real.convert("a.html", documents.deep_html("words at the bottom"), lambda engine: None)
     assert "words at the bottom" in routed.converted.markdown or "nested too deep" in routed.warnings[0]
+    started = documents.html("words at the top") + documents.deep_html("words at the bottom")
+    routed = real.convert("a.html", started, lambda engine: None)
+    assert "words at the top" in routed.converted.markdown
+    assert "words at the bottom" in routed.converted.markdown or "nested too deep" in routed.warnings[0]
     small = real.convert("a.html", b"<!doctype html><p> </p>", lambda engine: None)
     assert small.warnings == ("The document holds no text.",)
 
