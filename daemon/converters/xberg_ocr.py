@@ -56,9 +56,15 @@ class XbergOcr:
         if document.media_type == "application/pdf":
             return self._pages(document, options)
         if document.media_type == "image/tiff":
-            texts = [self._image(replace(document, data=page), options) for page in tiff.pages(document.content)]
-            return Converted(_joined(texts), pages=len(texts))
+            return self._fax(document, options)
         return Converted(self._image(document, options))
+
+    def _fax(self, document: Document, options: Options) -> Converted:
+        offsets, trouble = tiff.page_offsets(document.content)
+        pages = tiff.pages(document.content, offsets)
+        texts = [self._image(replace(document, data=page), options) for page in pages]
+        warnings = (f"Nothing after page {len(texts):,} was read: {trouble}.",) if trouble else ()
+        return Converted(_joined(texts), pages=len(texts), warnings=warnings)
 
     def _image(self, image: Document, options: Options) -> str:
         reading = self._read(image, options, SEGMENT)

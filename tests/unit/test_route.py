@@ -293,7 +293,25 @@ def test_every_page_of_a_fax_is_read(real: Router) -> None:
     "damage", [b"II*\0\x04\0\0\0", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"MM\0*\xff\xff\xff\xff", b"II*"]
 )
 def test_a_damaged_fax_is_not_taken_apart_for_ever(damage: bytes) -> None:
-    assert list(tiff.pages(damage)) == [damage]
+    offsets, trouble = tiff.page_offsets(damage)
+    assert list(tiff.pages(damage, offsets)) == [damage]
+    assert bool(trouble) == (damage != b"II*")
+
+
+def test_pages_that_a_damaged_fax_lacks_are_told(real: Router) -> None:
+    content = documents.tiff(["first page", "second page"])
+    cut = content[: tiff.page_offsets(content)[0][1]]
+    routed = real.convert("a.tif", cut, lambda engine: None)
+    assert routed.converted.markdown.split() == ["first", "page"]
+    assert routed.warnings == ("Nothing after page 1 was read: the file is damaged.",)
+
+
+def test_pages_above_the_limit_of_a_fax_are_told(real: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = documents.tiff(["first page", "second page"])
+    monkeypatch.setattr(tiff, "PAGES_LIMIT", 2)
+    assert real.convert("a.tif", content, lambda engine: None).warnings == ()
+    monkeypatch.setattr(tiff, "PAGES_LIMIT", 1)
+    assert "Nothing after page 1" in real.convert("a.tif", content, lambda engine: None).warnings[0]
 
 
 @pytest.mark.parametrize(("password", "text"), [(b"secret", None), (b"", "secret words")])
