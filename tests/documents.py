@@ -192,6 +192,12 @@ def zipped(members: Mapping[str, str | bytes], *, stored: Sequence[str] = ()) ->
     return buffer.getvalue()
 
 
+def without(container: bytes, name: str) -> bytes:
+    """The container without this one of its members."""
+    with zipfile.ZipFile(io.BytesIO(container)) as archive:
+        return zipped({each: archive.read(each) for each in archive.namelist() if each != name})
+
+
 def _relations(*targets: tuple[str, str]) -> str:
     entries = "".join(
         f'<Relationship Id="rId{index}" Type="{OFFICE}/{kind}" Target="{target}"/>'
@@ -242,13 +248,28 @@ _DRAWING = (
 
 def xlsx(rows: Sequence[Sequence[str]]) -> bytes:
     """A workbook with one sheet."""
-    sheet = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = "".join(
         f'<row r="{y}">'
         + "".join(f'<c r="{chr(64 + x)}{y}" t="inlineStr"><is><t>{cell}</t></is></c>' for x, cell in enumerate(row, 1))
         + "</row>"
         for y, row in enumerate(rows, 1)
     )
+    return _workbook(cells)
+
+
+def sparse_xlsx(rows: Sequence[str]) -> bytes:
+    """A workbook with a sheet that uses the first column and the very last one, of a row in 900."""
+    return _workbook(
+        "".join(
+            f'<row r="{y}"><c r="A{y}" t="inlineStr"><is><t>{text}</t></is></c>'
+            f'<c r="XFD{y}" t="inlineStr"><is><t>x</t></is></c></row>'
+            for y, text in zip(range(1, 1 << 20, 900), rows, strict=False)
+        )
+    )
+
+
+def _workbook(cells: str) -> bytes:
+    sheet = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     return zipped(
         {
             "[Content_Types].xml": _types(

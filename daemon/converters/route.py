@@ -131,9 +131,9 @@ class Router:
         """OCR of the images in a document that holds nothing else, such as a scan pasted into a letter."""
         try:
             ocr = self._scan(document, detected, progress)
-        except EngineError:
-            return blank
-        return ocr if holds_text(ocr.converted.markdown) else blank
+        except EngineError as error:
+            return _warned(blank, f"The document holds no text, and OCR of its images failed: {error.message}")
+        return ocr if holds_text(ocr.converted.markdown) else _warned(blank, *ocr.warnings)
 
     def _filled(self, routed: Routed, document: Document, detected: Detected, progress: Progress) -> Routed:
         """The text of `routed` with the pages that are scans filled in by OCR. A failure there costs only them."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
 import xberg as library
 
 from daemon.converters.base import Converted, Document, EngineError, Options
-from daemon.converters.markdown import metadata_title, one_line, without_anonymous_images
+from daemon.converters.markdown import holds_text, metadata_title, one_line, without_anonymous_images
 from daemon.errors import Kind
 
 # Ordinary workbooks compress by 1000 and more; what a container unpacks to is limited before an engine sees it.
@@ -20,10 +21,15 @@ LIMITS = library.SecurityLimits(
     max_content_size=512 << 20,
     max_table_cells=5_000_000,
 )
+EMBEDDED_LIMIT_BYTES = 256 << 20  # an attachment of a mail, as long as a member of an archive may be
 SINGLE_THREADED = library.ConcurrencyConfig(max_threads=1, max_concurrent_ocr=1)
 PAGED_KINDS = frozenset({"docx", "pptx", "xlsx", "doc", "ppt", "xls", "odf", "iwork", "pdf"})
 ILLUSTRATED_KINDS = PAGED_KINDS | {"epub", "rtf", "hwp", "wordperfect"}
 MAILS = frozenset({"eml", "msg"})
+CONTAINERS = MAILS | {"pst", "7z"}
+NO_TEXT = "No text was found in it; images and scans in here are not read by OCR."
+HARMLESS = frozenset({"exif"})
+"""Sources of warnings that are not about text: almost no image has EXIF data."""
 ERROR_KINDS = (
     ("UnsupportedFormat", Kind.UNSUPPORTED_FORMAT),
     ("Security", Kind.TOO_LARGE),
@@ -80,6 +86,7 @@ def configuration(**changes: Any) -> Any:
         security_limits=LIMITS,
         concurrency=SINGLE_THREADED,
         extraction_timeout_secs=None,
+        max_embedded_file_bytes=EMBEDDED_LIMIT_BYTES,
         **changes,
     )
 
@@ -105,12 +112,38 @@ class Xberg:
         markdown = "\n\n".join(parts)
         if document.kind in ILLUSTRATED_KINDS:
             markdown = without_anonymous_images(markdown)
+        warnings = losses(extracted)
+        if document.kind in CONTAINERS:
+            warnings += tuple(_blank_members(extracted.children or [], ""))
         return Converted(
             markdown,
             pages=(extracted.counts.pages or None) if document.kind in PAGED_KINDS else None,
             title=metadata_title(extracted.metadata.title)
             or (metadata_title(extracted.metadata.subject) if document.kind in MAILS else None),
+            warnings=warnings,
         )
+
+
+def losses(extracted: Any) -> tuple[str, ...]:
+    """What xberg says that it left out: rows above its limits, parts that it cannot read, large attachments."""
+    return tuple(dict.fromkeys(_losses(extracted, "")))
+
+
+def _losses(extracted: Any, path: str) -> Iterator[str]:
+    for warning in extracted.processing_warnings:
+        if warning.source not in HARMLESS:
+            yield one_line(f"{path}{warning.message}")
+    for child in extracted.children or []:
+        yield from _losses(child.result, f"{path}{child.path}: ")
+
+
+def _blank_members(entries: Iterable[Any], path: str) -> Iterator[str]:
+    """The files in a mail or an archive, at any depth, in which nothing was found."""
+    for entry in entries:
+        nested = entry.result.children or []
+        if not nested and not holds_text(without_anonymous_images(entry.result.content)):
+            yield one_line(f"{path}{entry.path}: {NO_TEXT}")
+        yield from _blank_members(nested, f"{path}{entry.path}/")
 
 
 def _members(entry: Any, path: str) -> list[str]:

@@ -15,7 +15,7 @@ import xberg as library
 from daemon.converters import pdfium, tessdata, tiff
 from daemon.converters.base import Converted, Document, EngineError, Options
 from daemon.converters.markdown import without_anonymous_images
-from daemon.converters.xberg import Extraction, configuration
+from daemon.converters.xberg import Extraction, configuration, losses
 from daemon.errors import Kind
 
 SEGMENT = 3  # Tesseract's page segmentation mode: automatic
@@ -29,11 +29,12 @@ VAIN_LIMIT = 3  # pages read twice for nothing, after which a document is taken 
 
 @dataclass(frozen=True)
 class Reading:
-    """What OCR read. `confidence` is between 0 and 1."""
+    """What OCR read, and what it could not. `confidence` is between 0 and 1."""
 
     text: str
     confidence: float
     words: int
+    losses: tuple[str, ...] = ()
 
     def weight(self) -> float:
         """By which readings of the same page compare: text read upside down has few words, and doubtful ones."""
@@ -57,20 +58,21 @@ class XbergOcr:
             return self._pages(document, options)
         if document.media_type == "image/tiff":
             return self._fax(document, options)
-        return Converted(self._image(document, options))
+        reading = self._image(document, options)
+        return Converted(reading.text, warnings=reading.losses)
 
     def _fax(self, document: Document, options: Options) -> Converted:
         offsets, trouble = tiff.page_offsets(document.content)
         pages = tiff.pages(document.content, offsets)
-        texts = [self._image(replace(document, data=page), options) for page in pages]
+        texts = [self._image(replace(document, data=page), options).text for page in pages]
         warnings = (f"Nothing after page {len(texts):,} was read: {trouble}.",) if trouble else ()
         return Converted(_joined(texts), pages=len(texts), warnings=warnings)
 
-    def _image(self, image: Document, options: Options) -> str:
+    def _image(self, image: Document, options: Options) -> Reading:
         reading = self._read(image, options, SEGMENT)
         if reading.confidence < UNSURE and tessdata.knows_orientation(_folder(options)):
             reading = max(reading, self._read(image, options, SEGMENT_AND_TURN), key=Reading.weight)
-        return reading.text
+        return reading
 
     def _pages(self, document: Document, options: Options) -> Converted:
         try:
@@ -140,7 +142,8 @@ class XbergOcr:
         found = [page.ocr_confidence for page in extracted.pages or [] if page.ocr_confidence is not None]
         words = sum(confidence.word_count or 0 for confidence in found)
         doubt = sum((confidence.score or 0.0) * (confidence.word_count or 0) for confidence in found)
-        return Reading(without_anonymous_images(extracted.content), doubt / words if words else 0.0, words)
+        text = without_anonymous_images(extracted.content)
+        return Reading(text, doubt / words if words else 0.0, words, losses(extracted))
 
 
 def _refuse_missing_languages(options: Options) -> None:

@@ -273,6 +273,10 @@ def test_a_letter_that_is_one_image_is_read_by_ocr(real: Router) -> None:
     assert routed.engine == "xberg-ocr"
     typed = real.convert("a.docx", documents.docx("typed", image=documents.png(SENTENCE)), lambda engine: None)
     assert typed.converted.markdown.strip() == "typed"
+    failing = router({"image": (NoOcr,)}).convert("a.docx", documents.docx(""), seen.append)
+    assert failing.warnings == ("The document holds no text, and OCR of its images failed: no OCR today",)
+    damaged = documents.docx("", image=documents.truncated(documents.png(SENTENCE)))
+    assert "Image 0 OCR failed" in real.convert("a.docx", damaged, lambda engine: None).warnings[0]
     off = router({"image": (NoOcr,)}, ocr_mode="off")
     assert off.convert("a.docx", documents.docx("", image=documents.png("x")), seen.append).converted.markdown == ""
 
@@ -490,6 +494,38 @@ def test_a_mail_is_converted_with_its_attachments_once(real: Router) -> None:
     assert routed.converted.title == "Minutes"
     assert "mail words" in routed.converted.markdown
     assert routed.converted.markdown.count("attached words") == 1
+
+
+def test_attachments_that_are_not_read_are_told(real: Router) -> None:
+    attachments = {
+        "broken.docx": documents.truncated(documents.docx("words")),
+        "tool.exe": b"MZ\x90\0\x03\0\0\0",
+        "scan.pdf": documents.scanned_pdf(["scanned words"]),
+        "note.txt": b"attached words",
+    }
+    routed = real.convert("a.eml", documents.eml("mail words", attachments=attachments), lambda engine: None)
+    assert "attached words" in routed.converted.markdown
+    for name in ("broken.docx", "tool.exe", "scan.pdf"):
+        assert any(name in warning for warning in routed.warnings), routed.warnings
+    assert not any("note.txt" in warning for warning in routed.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "a.pptx",
+            documents.without(documents.pptx(["first words", "second words"]), "ppt/slides/slide2.xml"),
+            "slide 2",
+        ),
+        ("a.epub", documents.without(documents.epub(["first words", "second words"]), "chapter2.xhtml"), "chapter2"),
+        ("a.xlsx", documents.sparse_xlsx([f"first words {row}" for row in range(1100)]), "truncated to 1000"),
+    ],
+)
+def test_parts_of_a_document_that_are_left_out_are_told(real: Router, name: str, content: bytes, says: str) -> None:
+    routed = real.convert(name, content, lambda engine: None)
+    assert "first words" in routed.converted.markdown
+    assert [says in warning for warning in routed.warnings] == [True]
 
 
 @pytest.mark.parametrize(
