@@ -64,9 +64,12 @@ class XbergOcr:
     def _fax(self, document: Document, options: Options) -> Converted:
         offsets, trouble = tiff.page_offsets(document.content)
         pages = tiff.pages(document.content, offsets)
-        texts = [self._image(replace(document, data=page), options).text for page in pages]
-        warnings = (f"Nothing after page {len(texts):,} was read: {trouble}.",) if trouble else ()
-        return Converted(_joined(texts), pages=len(texts), warnings=warnings)
+        readings = [self._image(replace(document, data=page), options) for page in pages]
+        warnings = [warning for number, reading in enumerate(readings, 1) for warning in _losses(number, reading)]
+        if trouble:
+            warnings.append(f"Nothing after page {len(readings):,} was read: {trouble}.")
+        texts = [reading.text for reading in readings]
+        return Converted(_joined(texts), pages=len(texts), warnings=tuple(warnings))
 
     def _image(self, image: Document, options: Options) -> Reading:
         reading = self._read(image, options, SEGMENT)
@@ -78,7 +81,7 @@ class XbergOcr:
         try:
             with pypdfium2.PdfDocument(document.content) as pdf:
                 total = len(pdf)
-                texts, failed = self._texts(pdf, document.pages or tuple(range(1, total + 1)), options)
+                texts, warnings = self._texts(pdf, document.pages or tuple(range(1, total + 1)), options)
                 title = pdfium.title(pdf)
         except pypdfium2.PdfiumError as error:
             raise pdfium.translated(error) from error
@@ -86,16 +89,17 @@ class XbergOcr:
             _joined(texts),
             pages=total,
             title=title,
-            warnings=tuple(f"Page {number} could not be read by OCR: {reason}" for number, reason in failed.items()),
+            warnings=tuple(warnings),
             page_markdown=tuple(texts),
         )
 
     def _texts(
         self, pdf: pypdfium2.PdfDocument, numbers: tuple[int, ...], options: Options
-    ) -> tuple[list[str], dict[int, str]]:
-        """The text of each page, and why some could not be read. One bad page does not cost the others."""
+    ) -> tuple[list[str], list[str]]:
+        """The text of each page, and what could not be read. One bad page does not cost the others."""
         texts: list[str] = []
-        failed: dict[int, str] = {}
+        warnings: list[str] = []
+        failures: list[str] = []
         vain = 0
         for number in numbers:
             try:
@@ -106,12 +110,14 @@ class XbergOcr:
                     vain += turned is reading
                     reading = turned
                 texts.append(reading.text)
+                warnings += _losses(number, reading)
             except (EngineError, pypdfium2.PdfiumError) as error:
-                failed[number] = str(error)
+                failures.append(str(error))
+                warnings.append(f"Page {number} could not be read by OCR: {error}")
                 texts.append("")
-        if failed and len(failed) == len(numbers):
-            raise EngineError(Kind.CORRUPT, f"No page could be read by OCR: {next(iter(failed.values()))}")
-        return texts, failed
+        if failures and len(failures) == len(numbers):
+            raise EngineError(Kind.CORRUPT, f"No page could be read by OCR: {failures[0]}")
+        return texts, warnings
 
     def _turned(self, page: pypdfium2.PdfPage, image: Document, reading: Reading, options: Options) -> Reading:
         """The best reading of a page that may lie on its side or its head."""
@@ -154,6 +160,10 @@ def _refuse_missing_languages(options: Options) -> None:
         raise EngineError(
             Kind.INTERNAL, f"The language data for OCR is gone from {_folder(options)}: {error.args[0]}."
         ) from error
+
+
+def _losses(number: int, reading: Reading) -> list[str]:
+    return [f"Page {number}: {loss}" for loss in reading.losses]
 
 
 def _joined(pages: list[str]) -> str:

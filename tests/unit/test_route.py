@@ -293,6 +293,19 @@ def test_every_page_of_a_fax_is_read(real: Router) -> None:
     assert routed.converted.pages == 2
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.pdf", "a.tif"])
+def test_lines_that_ocr_takes_for_noise_are_told(real: Router, name: str) -> None:
+    text = f"Xqzvt brnkl wpqrs zzkvw hgtrf qwxzt\n{SENTENCE}"
+    makers = {
+        "a.png": documents.png(text),
+        "a.pdf": documents.scanned_pdf([text]),
+        "a.tif": documents.tiff(["x", text]),
+    }
+    routed = real.convert(name, makers[name], lambda engine: None)
+    assert "quick brown fox" in routed.converted.markdown
+    assert "Xqzvt" in routed.converted.markdown or any("removed 1 OCR line" in each for each in routed.warnings)
+
+
 @pytest.mark.parametrize(
     "damage", [b"II*\0\x04\0\0\0", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"MM\0*\xff\xff\xff\xff", b"II*"]
 )
