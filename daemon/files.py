@@ -214,6 +214,19 @@ def filesystem_type(path: bytes) -> str:
     return ""
 
 
+def found_in_other_case(path: bytes, *, dir_fd: int | None = None) -> bool:
+    """Whether an existing file is found under its name in other case, too, as where its folder folds names."""
+    folder, name = os.path.split(path)
+    other = name.swapcase()
+    if other == name:
+        return False
+    try:
+        os.lstat(os.path.join(folder, other), dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def hint_for(error: OSError, otherwise: str) -> str:
     """What helps where something could not be written: a hint for people."""
     return _READ_ONLY if error.errno == errno.EROFS else otherwise

@@ -9,6 +9,8 @@ nothing leaves the sink. How that is kept:
   manifest of a batch, `a.error` would have the error file of `a` as its sidecar, and a name that ends in `~` and 12 hex
   digits could be that of a marked one. These, and whatever is too long, are marked: `~` and 12 hex digits of the sha256
   of the path up to there.
+- Where a sink takes names that differ in case only for one, two of these names may be the same file: such a sink
+  refuses to replace the results of another document.
 - The name of a batch is that of its folder, encoded; its manifest lies in the sink under it. No result ends like a
   manifest, so none is in its way.
 """

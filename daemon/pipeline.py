@@ -163,7 +163,7 @@ class Pipeline:
         name = output_name(job.source, route.sink.name_bytes)
         origin = Origin(job.source, job.version, lambda: route.documents(job).verify(job, None))
         output = route.sink.publish(name, files, origin)
-        route.sink.remove(name, (ERROR,))
+        route.sink.remove(name, (ERROR,), origin)
         return Outcome(State.COMPLETED, conversion, output)
 
     @contextmanager

@@ -86,6 +86,22 @@ def identity(job: Job) -> dict[str, Any]:
     return about | {"version": job.version}
 
 
+def named_source(content: bytes) -> bytes | None:
+    """The document that a sidecar or an error file is about; None where it is neither."""
+    try:
+        about = msgspec.json.decode(content, type=_Identity)
+        return base64.b64decode(about.source_base64) if about.source_base64 else about.source.encode()
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+class _Identity(msgspec.Struct):
+    """What `identity` has written, as far as it names the document."""
+
+    source: str
+    source_base64: str = ""
+
+
 def _dump(content: dict[str, Any]) -> bytes:
     # Indented afterwards: with `indent` json takes four times as long, at every document and with all threads waiting.
     line = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")

@@ -185,6 +185,8 @@ class Worker:
         try:
             name = output_name(job.source, route.sink.name_bytes)
             route.sink.publish(name, {ERROR: content}, Origin(job.source, job.version))
+        except DocumentError as taken:  # that of another document lies there
+            self._log.error("error file not written", **about(job), error=taken.message)
         except TransientError as unwritten:
             if self._health[job.watch].blames_environment(unwritten.size_bytes):
                 self._release(job)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
-from daemon.files import write_all, written_by_others
+from daemon.files import found_in_other_case, write_all, written_by_others
 from daemon.sinks.folder import CANARY_BYTES, CANARY_PREFIX
 
 STALE_SECONDS = 3600.0
@@ -33,11 +33,12 @@ class Failed(Exception):
 
 class Abilities(NamedTuple):
     """What works in a folder besides writing, renaming and removing. `skew_seconds` is how far the clock that stamps
-    its files is ahead of ours."""
+    its files is ahead of ours; `folds` says that names which differ in case only are one."""
 
     locks: bool
     leases: bool
     skew_seconds: float
+    folds: bool = False
 
 
 def try_out(folder: bytes) -> Abilities:
@@ -85,13 +86,15 @@ def _steps(directory: int, name: bytes, renamed: bytes) -> Abilities:
     finally:
         os.close(fd)
     leases = _leases(directory, name)
+    with _step("looking for it"):
+        folds = found_in_other_case(name, dir_fd=directory)
     with _step("renaming"):
         os.rename(name, renamed, src_dir_fd=directory, dst_dir_fd=directory)
     with _step("removing"):
         os.unlink(renamed, dir_fd=directory)
     with _step("fsync of the folder"):
         _sync_folder(directory)
-    return Abilities(locks, leases, skew_seconds)
+    return Abilities(locks, leases, skew_seconds, folds)
 
 
 def _locks(fd: int, directory: int, name: bytes) -> bool:

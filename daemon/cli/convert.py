@@ -19,7 +19,7 @@ from daemon.model import Conversion, Job, display, printable
 from daemon.naming import output_name
 from daemon.pool import ConverterPool
 from daemon.results import result_files
-from daemon.sinks.base import Sink
+from daemon.sinks.base import Origin, Sink
 from daemon.sinks.folder import FolderSink
 
 
@@ -82,7 +82,7 @@ def _convert(pool: ConverterPool, config: Config, sink: Sink | None, number: int
             sys.stdout.buffer.write(conversion.markdown)
         else:
             files = result_files(job, conversion, ("md", "json"), started_at=started_at, finished_at=time.time())
-            sink.publish(output_name(os.path.basename(path)), files)
+            sink.publish(output_name(os.path.basename(path)), files, Origin(job.source))
     except ConvertdError as error:
         click.echo(f"{display(path)}: {printable(error.message)}\n  → {error.hint}", err=True)
         return False

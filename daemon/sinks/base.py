@@ -53,13 +53,19 @@ class Sink(Protocol):
 
         On return everything is durable, and no reader ever saw a part of a file. Replaces what was there; where other
         daemons may write to the same place, not what a newer version has put there meanwhile, but raises what
-        `origin.verify` raises. Returns the location of the last file as it is (but for bytes that are not UTF-8):
-        whoever shows it to people makes it printable.
+        `origin.verify` raises. Where two names may be one, raises DocumentError instead of replacing what names
+        another document than `origin.source`. Returns the location of the last file as it is (but for bytes that are
+        not UTF-8): whoever shows it to people makes it printable.
         """
         ...
 
-    def remove(self, name: str, suffixes: tuple[str, ...]) -> None:
-        """Remove results if they are there. Durable on return."""
+    def remove(self, name: str, suffixes: tuple[str, ...], origin: Origin = UNKNOWN) -> None:
+        """Remove results if they are there and not those of another document than `origin.source`. Durable on
+        return."""
+        ...
+
+    def folds(self) -> bool:
+        """Whether names that differ in case only are one here, as far as that can be told without writing."""
         ...
 
     def read(self, name: str, suffix: str) -> bytes | None:

@@ -2,6 +2,9 @@
 
 Results are written to the hidden folder `.convertd-tmp` of the sink and renamed from there into place, so that no
 reader sees a part of a file, and what a crash leaves behind is found by listing one folder.
+
+Some file systems fold names: `Invoice.pdf.md` and `invoice.pdf.md` are one file there. So that no document replaces the
+results of another, whoever publishes there looks first whose they are, one after the other.
 """
 
 from __future__ import annotations
@@ -12,14 +15,23 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
-from daemon.errors import EnvironmentProblem, Kind, TransientError
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, TransientError
 from daemon.faults import Fault, no_fault
-from daemon.files import NotRegularFile, RootFolder, fsync_directory, hint_for, open_regular, write_durably
+from daemon.files import (
+    NotRegularFile,
+    RootFolder,
+    found_in_other_case,
+    fsync_directory,
+    hint_for,
+    open_regular,
+    write_durably,
+)
 from daemon.model import display
 from daemon.naming import PATH_BYTES
+from daemon.results import MARKDOWN, SIDECAR, named_source
 from daemon.settings import S3
 from daemon.sinks.base import UNKNOWN, Content, Origin, Surroundings
 
@@ -29,6 +41,10 @@ CANARY_BYTES = 64 * 1024
 CANARY_PREFIX = b".convertd-canary-"
 MOST_KNOWN_FOLDERS = 10_000
 _HINT = "Free space, or mend the folder and its permissions; then retry."
+_TAKEN_HINT = (
+    "Rename one of the two documents. If only the results of the other are left, and are no longer needed there, take"
+    " them out of the sink, then retry."
+)
 _BLOCK = bytes(1 << 20)
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,6 +65,9 @@ class FolderSink:
         self._fault = fault
         self._lock = threading.Lock()
         self._durable: set[bytes] = set()
+        self._replacing = threading.Lock()
+        self._folds = False
+        self._looked_at: tuple[int, int] | None = None
 
     @classmethod
     def at(cls, location: str, surroundings: Surroundings, settings: S3) -> FolderSink:
@@ -66,10 +85,12 @@ class FolderSink:
                     written.append(_new_name())
                     write_durably(written[-1], [content], dir_fd=folder)
                 self._make_folder(os.path.dirname(base))
-                for target, content in zip(targets, files.values(), strict=True):
-                    self._fault("rename")
-                    self._rename(folder, written[0], target, content)
-                    del written[0]
+                with self._turn():
+                    self._refuse_others(base, files, origin.source)
+                    for target, content in zip(targets, files.values(), strict=True):
+                        self._fault("rename")
+                        self._rename(folder, written[0], target, content)
+                        del written[0]
                 self._fault("sync")
                 fsync_directory(os.path.dirname(base))
             finally:
@@ -78,32 +99,39 @@ class FolderSink:
                         os.unlink(leftover, dir_fd=folder)
         return targets[-1].decode("utf-8", "backslashreplace")
 
-    def remove(self, name: str | bytes, suffixes: tuple[str, ...]) -> None:
+    def remove(self, name: str | bytes, suffixes: tuple[str, ...], origin: Origin = UNKNOWN) -> None:
         base = self._path(name)
         removed = False
-        with self._translated(base, 0):
+        with self._translated(base, 0), self._turn():
             self._root.check()
             for suffix in suffixes:
+                if self._other(base, suffix, origin.source) is not None:
+                    continue
                 with suppress(FileNotFoundError, NotADirectoryError):
                     os.unlink(base + os.fsencode(suffix))
                     removed = True
             if removed:
                 fsync_directory(os.path.dirname(base))
 
+    def folds(self) -> bool:
+        """Asked of the hidden folder of an earlier publish, or else of what the sink lies in."""
+        path = os.path.join(self._root.path, TEMPORARY)
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        try:
+            return not os.path.ismount(path) and found_in_other_case(path)
+        except OSError:
+            return False
+
     def read(self, name: str | bytes, suffix: str) -> bytes | None:
         path = self._path(name) + os.fsencode(suffix)
         try:
             self._root.look()
-            fd = open_regular(path)
-        except (FileNotFoundError, NotADirectoryError, NotRegularFile):
-            return None
+            return _content(path)
         except OSError as error:
-            raise _unreadable(error, path) from error
-        try:
-            with open(fd, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise _unreadable(error, path) from error
+            raise TransientError(
+                Kind.INTERNAL, f"the output cannot be read: {error.strerror}: {display(path)}", _HINT
+            ) from error
 
     def probe(self, size_bytes: int) -> None:
         try:
@@ -173,7 +201,7 @@ class FolderSink:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        self._root.check()
+        status = self._root.check()
         path = os.path.join(self._root.path, TEMPORARY)
         try:
             folder = os.open(path, _FOLDER_FLAGS)
@@ -183,9 +211,32 @@ class FolderSink:
             fsync_directory(self._root.path)
             folder = os.open(path, _FOLDER_FLAGS)
         try:
+            place = (status.st_dev, status.st_ino)
+            if place != self._looked_at:  # once, and again where another disk is mounted in its place
+                self._folds, self._looked_at = found_in_other_case(path), place
             yield folder
         finally:
             os.close(folder)
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Held from the look at whose results there are until they are replaced. Needed where names are folded only."""
+        return self._replacing if self._folds else nullcontext()
+
+    def _refuse_others(self, base: bytes, suffixes: Iterable[str], source: bytes) -> None:
+        if not self._folds:
+            return
+        for suffix in dict.fromkeys(SIDECAR if suffix == MARKDOWN else suffix for suffix in suffixes):
+            other = self._other(base, suffix, source)
+            if other is not None:
+                what = f"its output would replace that of {display(other)}, whose name is the same in this sink"
+                raise DocumentError(Kind.INTERNAL, what, _TAKEN_HINT)
+
+    def _other(self, base: bytes, suffix: str, source: bytes) -> bytes | None:
+        """The document whose file lies there, if that is not ours."""
+        if not (self._folds and source):
+            return None
+        owner = named_source(_content(base + os.fsencode(suffix)) or b"")
+        return owner if owner != source else None
 
     def _rename(self, folder: int, name: bytes, target: bytes, content: Content) -> None:
         try:
@@ -233,8 +284,14 @@ class FolderSink:
             ) from error
 
 
-def _unreadable(error: OSError, path: bytes) -> TransientError:
-    return TransientError(Kind.INTERNAL, f"the output cannot be read: {error.strerror}: {display(path)}", _HINT)
+def _content(path: bytes) -> bytes | None:
+    """What a file holds; None where there is none."""
+    try:
+        fd = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError, NotRegularFile):
+        return None
+    with open(fd, "rb") as file:
+        return file.read()
 
 
 def _lock(folder: int, lock: int) -> bool:

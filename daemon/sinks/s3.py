@@ -75,10 +75,13 @@ class S3Sink:
             Kind.INTERNAL, f"the output {self._bucket.url(keys[-1])} is changed by others all the time"
         )
 
-    def remove(self, name: str, suffixes: tuple[str, ...]) -> None:
+    def remove(self, name: str, suffixes: tuple[str, ...], origin: Origin = UNKNOWN) -> None:
         with self._uploads:
             for suffix in suffixes:
                 self._bucket.remove(self._key(name) + suffix)
+
+    def folds(self) -> bool:
+        return False
 
     def read(self, name: str, suffix: str) -> bytes | None:
         return self._bucket.read(self._key(name) + suffix)

@@ -21,6 +21,7 @@ from daemon.files import (
     RootFolder,
     filesystem_type,
     folder_beneath,
+    found_in_other_case,
     is_network_type,
     make_directories,
     open_regular,
@@ -175,6 +176,13 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_durably(os.fsencode(tmp_path / "a"), [b"other"])
     assert (tmp_path / "a").read_bytes() == b"somemore"
+
+
+def test_a_name_in_other_case_is_looked_for(tmp_path: Path) -> None:
+    for name in ("both", "BOTH", "one", "1"):
+        (tmp_path / name).touch()
+    found = {name for name in os.listdir(tmp_path) if found_in_other_case(os.fsencode(tmp_path / name))}
+    assert found == {"both", "BOTH"}
 
 
 def test_the_file_system_is_told(tmp_path: Path) -> None:

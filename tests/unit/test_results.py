@@ -7,10 +7,12 @@ import hashlib
 import json
 from dataclasses import replace
 
+import pytest
+
 from daemon import __version__
 from daemon.errors import DocumentError, Kind
 from daemon.model import Conversion, Job
-from daemon.results import error_file, result_files, rfc3339
+from daemon.results import error_file, named_source, result_files, rfc3339
 
 JOB = Job(7, "inbox", b"a/b.pdf", "10-1-2-3", 10, 5, 1, 0, 1700000000.0)
 CONVERSION = Conversion(
@@ -67,6 +69,20 @@ def test_a_name_that_is_not_utf8_is_kept_exactly() -> None:
     sidecar = json.loads(bytes(result_files(job, CONVERSION, ("md", "json"), started_at=0, finished_at=0)[".json"]))
     assert sidecar["source"] == "caf\ufffd.pdf"
     assert base64.b64decode(sidecar["source_base64"]) == b"caf\xe9.pdf"
+
+
+@pytest.mark.parametrize("source", [b"a/b.pdf", "Grüße \u2028.pdf".encode(), b"caf\xe9.pdf", "\ufffd.pdf".encode()])
+def test_the_files_tell_of_which_document_they_are(source: bytes) -> None:
+    job = replace(JOB, source=source)
+    sidecar = result_files(job, CONVERSION, ("md", "json"), started_at=0, finished_at=0)[".json"]
+    assert named_source(bytes(sidecar)) == source
+    error = DocumentError(Kind.EMPTY, "empty")
+    assert named_source(error_file(job, error, attempts=1, failed_at=0, retry=["convertd"])) == source
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"[1]", b'{"source": null}', b'{"source": "\xff"}', b"{}"])
+def test_a_file_of_another_kind_tells_of_no_document(content: bytes) -> None:
+    assert named_source(content) is None
 
 
 def test_the_files_are_laid_out_for_people() -> None:

@@ -16,7 +16,7 @@ from daemon.config import for_folders
 from daemon.db import Readers, Writer, reader
 from daemon.dispatch import Dispatcher
 from daemon.endings import Endings
-from daemon.errors import ConvertdError, EnvironmentProblem, Kind, Stopped, TransientError
+from daemon.errors import ConvertdError, DocumentError, EnvironmentProblem, Kind, Stopped, TransientError
 from daemon.health import REASON, Health
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Job
@@ -159,6 +159,13 @@ def test_an_error_file_that_meets_sick_surroundings_ends_no_worker(bench: Bench)
     bench.thread.start()
     bench.until(lambda: bench.state() == "failed", "the job has failed")
     assert bench.sink.published == ["a.pdf"]
+
+
+def test_an_error_file_that_would_replace_that_of_another_document_is_not_tried_again(bench: Bench) -> None:
+    bench.sink.errors.append(DocumentError(Kind.INTERNAL, "the name is the same in this sink"))
+    bench.thread.start()
+    bench.until(lambda: bench.state() == "failed", "the job has failed")
+    assert (bench.sink.published, bench.sink.errors) == ([], [])
 
 
 def test_sick_surroundings_and_an_error_file_that_is_never_written_come_to_an_end(bench: Bench) -> None:
