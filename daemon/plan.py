@@ -39,14 +39,17 @@ class Forecast:
     """What one watch would do: `entries`, gone through once, and what they add up to.
 
     `passed_over` and `failing` count by rule and by kind, with an example of each. `renamed` counts the outputs that
-    are not called as their documents are.
+    are not called as their documents are. `folds` says that the sink takes names that differ in case only for one.
     """
 
-    def __init__(self, source: Source, versions: Versions, *, name_bytes: int, file_size_bytes: int) -> None:
+    def __init__(
+        self, source: Source, versions: Versions, *, name_bytes: int, file_size_bytes: int, folds: bool = False
+    ) -> None:
         self._source = source
         self._versions = versions
         self._name_bytes = name_bytes
         self._file_size_bytes = file_size_bytes
+        self._folds = folds
         self._marked: dict[str, bytes] = {}
         self.news: Counter[str] = Counter()
         self.known = self.renamed = self.size_bytes = 0
@@ -63,6 +66,8 @@ class Forecast:
                 version = known.get(candidate.source)
                 if version == candidate.version:
                     self.known += 1
+                    if self._folds:
+                        self._look_for_collision(output_name(candidate.source, self._name_bytes), candidate.source)
                 else:
                     yield self._entry(CHANGED if version else NEW, candidate)
 
@@ -76,6 +81,7 @@ class Forecast:
             self.examples.setdefault(fails, candidate.source)
         if output.encode() != candidate.source:
             self.renamed += 1
+        if self._folds or output.encode() != candidate.source:
             self._look_for_collision(output, candidate.source)
         return Entry(news, candidate.source, candidate.size_bytes, output + OUTPUT_SUFFIX, fails)
 
@@ -89,12 +95,13 @@ class Forecast:
         return Kind.UNSUPPORTED_FORMAT if extension.lower() in NO_DOCUMENTS else None
 
     def _look_for_collision(self, output: str, source: bytes) -> None:
-        """Only names that are not those of their documents can be alike; see `naming`."""
-        other = self._marked.get(output)
+        """Only names that are not those of their documents can be alike (see `naming`); where it folds, all can."""
+        key = output.lower() if self._folds else output
+        other = self._marked.get(key)
         if other is not None and other != source and len(self.collisions) < COLLISIONS_REMEMBERED:
             self.collisions.append((output, other, source))
         elif len(self._marked) < MARKS_REMEMBERED:
-            self._marked[output] = source
+            self._marked[key] = source
 
     def _pass_over(self, source: bytes, rule: str) -> None:
         self.passed_over[rule] += 1

@@ -24,11 +24,13 @@ LEAST_BYTES = 16 << 20
 class Folder:
     """A folder of the configuration. `role` names it in findings, `daemon_runs` tells whether a daemon uses it now.
 
-    `with_parents` says that the daemon makes missing parents too.
+    `with_parents` says that the daemon makes missing parents too. Once it was `written`, `folds` says whether names
+    that differ in case only are one there.
     """
 
     def __init__(self, role: str, path: str, *, daemon_runs: bool, with_parents: bool = False) -> None:
         self.path = path
+        self.folds = False
         self._daemon_runs = daemon_runs
         self._with_parents = with_parents
         self.name = f"{role} {display(os.fsencode(path))}"
@@ -53,6 +55,7 @@ class Folder:
             what = f"{self.name}: {failed.step} failed: {failed.error.strerror}"
             yield problem(f"{what}; it is to hold {what_for}", remedy_for(failed.error, self.path))
             return
+        self.folds = abilities.folds
         works = f"{' locked,' if abilities.locks else ''}{' leased,' if abilities.leases else ''}"
         kind = self.filesystem() or "unknown file system"
         yield ok(f"{self.name}: a file was written, synced, read,{works} renamed and removed ({kind})")

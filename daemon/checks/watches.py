@@ -53,6 +53,7 @@ def _folders(watch: Watch, limits: Limits, tally: Tally, served: bool, stopping:
     if os.path.isabs(watch.sink) and not stopping():
         sink = Folder("sink", watch.sink, daemon_runs=served)
         yield from _written(sink, "results")
+        yield from _folded(watch, sink)
         if os.path.isdir(watch.sink):
             yield from sink.room(limits.file_size_bytes, "a result as large as limits.file_size")
     for target in sorted({disposal.target for disposal in disposals(watch)} - {""}):
@@ -65,6 +66,18 @@ def _folders(watch: Watch, limits: Limits, tally: Tally, served: bool, stopping:
 def _written(folder: Folder, what_for: str) -> Iterator[Finding]:
     missing = list(folder.missing())
     yield from missing or folder.written(what_for)
+
+
+def _folded(watch: Watch, sink: Folder) -> Iterator[Finding]:
+    if not sink.folds:
+        return
+    what = f"{sink.name} takes names that differ in case only (A.pdf, a.pdf) for the same one"
+    if "json" in watch.formats:
+        what = f"{what}: the second of two such documents fails"
+        yield warning(what, f"Rename such documents (convertd plan --name {quoted(watch.name)}), or use another disk")
+    else:
+        what = f"{what}: the second of two such documents replaces the result of the first, which no sidecar names"
+        yield warning(what, 'formats = ["md", "json"]: then the second fails instead; or use another disk')
 
 
 def _source(watch: Watch, source: Folder, tally: Tally, stopping: Stopping) -> Iterator[Finding]:

@@ -145,11 +145,13 @@ class Look:
         from daemon.sinks.base import Surroundings as SinkSurroundings
         from daemon.sources.base import Surroundings
 
+        sink = sinks.build(self._watch, SinkSurroundings(Clients(1)))
         return plan.Forecast(
             sources.build(self._watch, Surroundings.for_looking()),
             self._versions,
-            name_bytes=sinks.build(self._watch, SinkSurroundings(Clients(1))).name_bytes,
+            name_bytes=sink.name_bytes,
             file_size_bytes=self._limits.file_size_bytes,
+            folds=sink.folds(),
         )
 
     def _versions(self, documents: Sequence[bytes]) -> dict[bytes, str]:

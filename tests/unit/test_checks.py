@@ -79,7 +79,7 @@ def only_problem(found: list[Finding]) -> Finding:
 
 def test_a_canary_leaves_nothing_and_tells_what_works(tmp_path: Path) -> None:
     abilities = canary.try_out(os.fsencode(tmp_path))
-    assert abilities.locks and abs(abilities.skew_seconds) < 1
+    assert abilities.locks and abs(abilities.skew_seconds) < 1 and not abilities.folds
     assert os.listdir(tmp_path) == []
 
 
@@ -264,6 +264,20 @@ def test_a_source_is_written_to_only_if_documents_are_taken_away(places: Path, m
     assert tried == [os.fsencode(places / "outbox")]
     check(watch(places, on_success=Disposal("move", str(places / "done"))))
     assert {os.fsdecode(path).rpartition("/")[2] for path in tried} == {"outbox", "inbox", "done"}
+
+
+@pytest.mark.parametrize(
+    ("formats", "word", "remedy"),
+    [(("md", "json"), "documents fails", "convertd plan --name inbox"), (("md",), "replaces", '["md", "json"]')],
+)
+def test_a_sink_that_folds_names(
+    places: Path, monkeypatch: pytest.MonkeyPatch, formats: tuple[str, ...], word: str, remedy: str
+) -> None:
+    monkeypatch.setattr(folders, "try_out", lambda _: canary.Abilities(True, True, 0.0, folds=True))
+    (found,) = by_level(check(watch(places, formats=formats, on_success=Disposal("move", str(places / "done")))))[
+        Level.WARNING
+    ]
+    assert found.what.startswith(f"sink {places}/outbox takes names") and word in found.what and remedy in found.remedy
 
 
 def test_links_to_folders_and_closed_folders_are_told(places: Path) -> None:

@@ -52,9 +52,9 @@ class Given:
         yield from self._batches
 
 
-def forecast(*candidates: Candidate, known: dict[bytes, str] | None = None) -> plan.Forecast:
+def forecast(*candidates: Candidate, known: dict[bytes, str] | None = None, folds: bool = False) -> plan.Forecast:
     source: Any = Given([list(candidates)])
-    return plan.Forecast(source, lambda _: known or {}, name_bytes=3500, file_size_bytes=1000)
+    return plan.Forecast(source, lambda _: known or {}, name_bytes=3500, file_size_bytes=1000, folds=folds)
 
 
 def ask(folder: Path, *options: str, config: str = CONFIG) -> Result:
@@ -117,6 +117,31 @@ def test_two_documents_with_one_output_are_a_collision(monkeypatch: pytest.Monke
     looked = forecast(*(Candidate(name, "1", 1) for name in (b"a", b"b", b"c")))
     assert len(list(looked.entries())) == 3
     assert looked.collisions == [("same", b"a", b"b")]
+
+
+def test_in_a_sink_that_folds_names_they_collide_whatever_their_case() -> None:
+    documents = [Candidate(name, "1", 1) for name in (b"A/x.pdf", b"b.pdf", "É.pdf".encode(), b"a/X.pdf")]
+    documents += [Candidate("é.pdf".encode(), "1", 1)]
+    looked = forecast(*documents, known={b"A/x.pdf": "1"}, folds=True)
+    assert len(list(looked.entries())) == 4
+    assert looked.collisions == [
+        ("a/X.pdf", b"A/x.pdf", b"a/X.pdf"),
+        ("é.pdf", "É.pdf".encode(), "é.pdf".encode()),
+    ]
+    looked = forecast(*documents)
+    assert len(list(looked.entries())) == 5 and not looked.collisions
+
+
+def test_a_sink_that_folds_names_is_found_out(tmp_path: Path, inbox: Path) -> None:
+    """As after a first run: its hidden folder is found under another name, too."""
+    for name in ("A.pdf", "a.pdf"):
+        (inbox / name).write_bytes(b"words")
+    assert facts(tmp_path)["collisions"] == []
+    (tmp_path / "outbox" / ".convertd-tmp").mkdir(parents=True)
+    (tmp_path / "outbox" / ".CONVERTD-TMP").symlink_to(".convertd-tmp")
+    (collision,) = facts(tmp_path)["collisions"]
+    assert sorted(collision["sources"]) == ["A.pdf", "a.pdf"]
+    assert "A.pdf" in ask(tmp_path).stdout and ": rename one of them" in ask(tmp_path).stdout
 
 
 def test_nothing_is_kept_of_a_document_that_is_only_counted() -> None:
