@@ -22,7 +22,12 @@ from daemon.sinks.base import Origin
 from daemon.sinks.folder import TEMPORARY, FolderSink
 from tests.harness import Daemon, convertd, running, until
 
-DISKS = (("vfat", ("mkfs.vfat",)), ("exfat", ("mkfs.exfat",)), ("ext4", ("mkfs.ext4", "-q", "-O", "casefold")))
+DISKS = (
+    ("vfat", ("mkfs.vfat",)),
+    ("exfat", ("mkfs.exfat",)),
+    ("exfat-fuse", ("mkfs.exfat",)),
+    ("ext4", ("mkfs.ext4", "-q", "-O", "casefold")),
+)
 CONFIG = """
 state_dir = "state"
 ocr.mode = "off"
@@ -56,7 +61,7 @@ def mount(kind: str, make: tuple[str, ...], image: Path, folder: Path) -> bool:
     image.unlink(missing_ok=True)
     with image.open("wb") as file:
         file.truncate(64 << 20)
-    commands = ([*make, image], ["mount", "-o", "loop", "-t", kind, image, folder])
+    commands = ([*make, str(image)], ["mount", "-o", "loop", "-t", kind, str(image), str(folder)])
     return all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
 
 
