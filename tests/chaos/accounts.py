@@ -31,6 +31,26 @@ MISCOUNTED = """WITH real AS (SELECT watch, state, count(*) AS jobs FROM jobs GR
                 FROM counts c FULL JOIN real r USING (watch, state) JOIN watches w ON w.id = watch
                 WHERE ifnull(c.jobs, 0) <> ifnull(r.jobs, 0)"""
 """Counters that are not what they count: one statement, which sees one moment."""
+MISCOUNTED_IN_BATCHES = """
+    WITH real AS (SELECT batch, state, count(*) AS jobs FROM jobs WHERE batch IS NOT NULL GROUP BY batch, state),
+    wrong AS (
+        SELECT batch, state, ifnull(c.jobs, 0) AS said, ifnull(r.jobs, 0) AS jobs
+        FROM batch_counts c FULL JOIN real r USING (batch, state) WHERE ifnull(c.jobs, 0) <> ifnull(r.jobs, 0)
+        UNION ALL
+        SELECT b.id, 'unfinished', b.unfinished, count(j.id) FROM batches b
+        LEFT JOIN jobs j ON j.batch = b.id AND j.state IN ('pending', 'processing')
+        GROUP BY b.id HAVING b.unfinished <> count(j.id)
+    )
+    SELECT 'batch ' || ifnull(w.name || '/' || b.name, batch), state, said, jobs
+    FROM wrong LEFT JOIN batches b ON b.id = batch LEFT JOIN watches w ON w.id = b.watch"""
+"""The same of batches, which may have none that they say are left while there are some."""
+
+
+def miscounted(world: World) -> Iterator[str]:
+    """What is wrong with the counters of the job table, at any moment."""
+    for sql in (MISCOUNTED, MISCOUNTED_IN_BATCHES):
+        for wrong in world.rows(sql):
+            yield "the counter of {}, {} says {}, there are {}".format(*wrong)
 
 
 def converted_twice(rows: Iterable[Row]) -> Iterator[str]:

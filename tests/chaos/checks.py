@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from daemon.errors import ConvertdError, FatalError
-from tests.chaos.accounts import MISCOUNTED, ROWS, Row, converted_twice
+from tests.chaos.accounts import ROWS, Row, converted_twice, miscounted
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model
 from tests.chaos.outputs import Outputs
@@ -181,8 +181,8 @@ class Watchman:
             return
         if said not in ([], ["ok"]):
             self._findings.add(f"PRAGMA quick_check: {said[:5]}")
-        for miscounted in self._world.rows(MISCOUNTED):
-            self._findings.add("the counter of {}, {} says {}, there are {}".format(*miscounted))
+        for complaint in miscounted(self._world):
+            self._findings.add(complaint)
 
     # -- processes -----------------------------------------------------------------------------------------------
 

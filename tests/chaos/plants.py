@@ -246,6 +246,19 @@ def _lose_events() -> None:
     Outbox.record = forgetful  # type: ignore[method-assign]
 
 
+def _no_manifest() -> None:
+    from daemon.manifests import Manifests
+
+    Manifests.look = lambda self, stopped: None  # type: ignore[method-assign]
+
+
+def _short_manifest() -> None:
+    from daemon import batches
+
+    documents: Any = batches.documents
+    vars(batches)["documents"] = lambda rows, batch: list(documents(rows, batch))[:-1]
+
+
 PLANTS: dict[str, Plant] = {
     "no-sync": Plant("results are renamed into place without a sync", "before it was synced", _no_sync),
     "no-folder-sync": Plant("the folder of a result is not synced", "before its folder was synced", _no_folder_sync),
@@ -299,5 +312,9 @@ PLANTS: dict[str, Plant] = {
     ),
     "delete-failed": Plant(
         "what is to be moved when it fails is deleted", "of a watch that keeps|its job has not failed", _delete_failed
+    ),
+    "no-manifest": Plant("no batch gets its manifest", "waits for its manifest", _no_manifest),
+    "short-manifest": Plant(
+        "the last document of a batch is not in its manifest", "manifest of .* lacks", _short_manifest
     ),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -12,7 +11,8 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
-from tests.chaos.accounts import MISCOUNTED, put_back
+from tests.chaos import manifests
+from tests.chaos.accounts import miscounted, put_back
 from tests.chaos.checks import FINAL, Findings, Watchman, too_large
 from tests.chaos.commands import DONE, ask
 from tests.chaos.faults_of import back
@@ -150,6 +150,7 @@ class Quiet:
         )
         for job_id, watch, source, state, disposal in rows:
             yield f"job {job_id} of {watch}/{os.fsdecode(source)} is {state}{', to be disposed of' if disposal else ''}"
+        yield from manifests.unwritten(self._world)
         if waiting := self._world.rows(_UNTOLD):
             yield f"{waiting[0][0]} events are not delivered"
         if rows:
@@ -224,6 +225,8 @@ class Quiet:
         self._count()
         self._look_at_sources()
         self._look_at_events()
+        for complaint in manifests.wrong(self._world, self._model):
+            self._findings.add(complaint)
         for watch in self._world.watches.values():
             self._look_for_leftovers(watch)
         wanted = {os.fsdecode(row[0]) for row in self._world.rows(_COPIES)}
@@ -237,8 +240,8 @@ class Quiet:
 
     def _count(self) -> None:
         """The counters are right, and every job that says it has a result has one."""
-        for miscounted in self._world.rows(MISCOUNTED):
-            self._findings.add("the counter of {}, {} says {}, there are {}".format(*miscounted))
+        for complaint in miscounted(self._world):
+            self._findings.add(complaint)
         for name, source in self._world.rows(_WITH_RESULT):
             seen = self._watchman.outputs.last(self._world.watches[name])
             document = os.fsdecode(source)
@@ -258,17 +261,13 @@ class Quiet:
 
     def _look_at_events(self) -> None:
         """Of every job that has been completed, or has failed, somebody was told."""
-        told: set[tuple[int, str]] = set()
-        for line in self._world.journal("events"):
-            with contextlib.suppress(ValueError):  # who was told may have been killed with the daemon
-                event = json.loads(line)
-                told.add((event["job"], event["kind"]))
+        told = {(event["job"], event["kind"]) for event in self._world.events()}
         ended = {(int(job), str(state)) for job, state in self._world.rows(_ENDED)}
         if untold := sorted(ended - told):
             self._findings.add(f"nobody was told of {untold[:5]}")
 
     def _look_for_leftovers(self, watch: Watch) -> None:
-        """What stays: the manifest of a batch may be under way just now, since a batch is complete after some quiet."""
+        """What stays: somebody may be looking just now whether he can write."""
         left, until = _left_by(watch), time.monotonic() + LEFT_SECONDS
         while left and time.monotonic() < until:
             Event().wait(LOOK_SECONDS)

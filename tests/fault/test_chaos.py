@@ -9,24 +9,29 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from daemon.db import open_for_writing
-from tests.chaos import campaign, report
-from tests.chaos.accounts import MISCOUNTED, Row, converted_twice, put_back
+from daemon import events, logs
+from daemon.batches import Batch
+from daemon.db import Connection, open_for_writing
+from daemon.manifests import Manifests
+from daemon.sinks.folder import FolderSink
+from tests.batching import CONVERSION, Bench
+from tests.chaos import campaign, manifests, report
+from tests.chaos.accounts import MISCOUNTED, Row, converted_twice, miscounted, put_back
 from tests.chaos.actions import SUBJECTS, WEIGHTS, script
 from tests.chaos.checks import Findings, Watchman, is_moved, too_large
 from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask, complaints
 from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
 from tests.chaos.making import world as made_world
-from tests.chaos.model import Document, Model, Version, compose, compose_large
+from tests.chaos.model import SUBMITTED, Document, Model, Version, compose, compose_large
 from tests.chaos.outputs import Outputs
 from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
@@ -41,7 +46,8 @@ from tests.servers import weed_program
 
 pytestmark = pytest.mark.chaos
 SEED = 5
-UNENDED = "SELECT 1 FROM jobs WHERE state IN ('pending', 'processing') OR disposal IS NOT NULL"
+UNENDED = """SELECT 1 FROM jobs WHERE state IN ('pending', 'processing') OR disposal IS NOT NULL
+             UNION ALL SELECT 1 FROM batches WHERE completed_at IS NULL"""
 ACTIONS = 5
 
 
@@ -90,7 +96,7 @@ def test_every_fault_point_is_met_where_it_is_provoked(tmp_path: Path) -> None:
                 provoke(world, model, chance, label, 1)
             until(partial(is_met, world, frozenset(group)), f"all of {group} are met", 90)
             world.wait_for_writers()
-            until(lambda: not world.rows(UNENDED), "all jobs have ended, and their sources are disposed of", 60)
+            until(lambda: not world.rows(UNENDED), "all jobs and batches have ended, and sources are disposed of", 60)
 
 
 def is_met(world: World, labels: frozenset[str]) -> bool:
@@ -223,8 +229,15 @@ def test_a_version_that_two_jobs_have_converted_is_found() -> None:
 @pytest.fixture
 def settled(tmp_path: Path) -> Iterator[World]:
     """A daemon that has converted a document and has nothing else to do."""
-    world = World(tmp_path, None, None, "")
-    (tmp_path / CODE).symlink_to(ROOT)
+    with planted(tmp_path, "") as world:
+        yield world
+
+
+@contextmanager
+def planted(folder: Path, plant: str) -> Iterator[World]:
+    """The same with a bug."""
+    world = World(folder, None, None, plant)
+    (folder / CODE).symlink_to(ROOT)
     document = Model().new("keep", "txt")
     appear(world, document, *compose(document, random.Random(1)))
     world.start()
@@ -262,6 +275,125 @@ def test_a_counter_that_is_wrong_and_a_source_without_a_job_are_found(settled: W
     quiet._look_at_sources()
     assert list(findings.all) == ["keep/unknown.txt lies there, and its newest job is missing"]
     assert sorted(settled.rows(MISCOUNTED)) == sorted([("keep", "completed", 0, 1), (name, "failed", 3, 0)])
+
+
+class Batched:
+    """A job table with a batch of the watch `move`, its manifests and who is told of them; no daemon is at work."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world, self.model = World(folder, None, None, ""), Model()
+        self.world.daemon.state.mkdir()
+        self.bench = Bench(str(self.world.daemon.state / "convertd.db"))
+        self.bench.jobs.register("move", "/in", "/out")
+        sink = self.world.watches["move"].sink
+        assert isinstance(sink, Folder)
+        self.manifest = sink.path / "one.manifest.jsonl"
+        log = logs.build("error", "json")
+        self._manifests = Manifests(
+            "move", FolderSink(str(sink.path)), self.bench.batches, str(folder), log, self._tell
+        )
+
+    def _tell(self, db: Connection, batch: Batch, jobs: Mapping[str, int], output: str) -> None:
+        told = events.batch_complete(batch.watch, batch.name, jobs, output, self.bench.now)
+        Journal(self.world.control).add("events", told)
+
+    def known(self) -> Document:
+        """A document of the batch as the campaign knows it."""
+        document = self.model.new("move", "txt", "one/d")
+        document.current = document.written(b"content", "content")
+        return document
+
+    def convert(self) -> None:
+        job = self.bench.add(self.known().name, watch="move")
+        self.bench.jobs.start(job)
+        assert self.bench.jobs.complete(job, CONVERSION, f"/out/{job.id}.md", dispose=False)
+
+    def complete(self) -> None:
+        self.bench.later()
+        self._manifests.look(lambda: False)
+
+    def change(self, sql: str) -> None:
+        self.bench.writer.call(lambda db: db.execute(sql))
+
+    def wrong(self) -> list[str]:
+        return [*manifests.wrong(self.world, self.model)]
+
+
+@pytest.fixture
+def batched(tmp_path: Path) -> Iterator[Batched]:
+    batched = Batched(tmp_path)
+    yield batched
+    batched.bench.writer.close()
+
+
+def test_a_batch_without_its_whole_manifest_is_found(batched: Batched) -> None:
+    batched.convert()
+    batched.convert()
+    assert [*manifests.unwritten(batched.world)] == ["batch move/one has ended and waits for its manifest"]
+    batched.complete()
+    assert [*manifests.unwritten(batched.world)] == batched.wrong() == []
+    whole = batched.manifest.read_text()
+    first, last = whole.splitlines(keepends=True)
+    for spoilt in ("", first, whole + last, first + last[:-9], whole.replace('"completed"', '"failed"')):
+        batched.manifest.write_text(spoilt)
+        assert "the manifest of move/one lacks" in batched.wrong()[0]
+    batched.manifest.write_text(last + first)
+    assert batched.wrong() == []
+    batched.manifest.unlink()
+    assert "the manifest of move/one lacks" in batched.wrong()[0]
+
+
+def test_a_manifest_that_is_not_replaced_and_news_that_do_not_come_are_found(batched: Batched) -> None:
+    batched.convert()
+    batched.complete()
+    batched.convert()
+    assert [*manifests.unwritten(batched.world)]
+    old = batched.manifest.read_text(), (batched.world.control / "events").read_text()
+    batched.complete()
+    assert batched.wrong() == []
+    batched.manifest.write_text(old[0])
+    (batched.world.control / "events").write_text(old[1])
+    stale, untold, unnamed = batched.wrong()
+    assert "the manifest of move/one lacks" in stale
+    assert untold == "nobody was told that batch move/one is complete with {'completed': 2}"
+    assert unnamed == "no manifest of move/one names one/d0001.txt"
+
+
+def test_a_document_that_no_batch_has_is_found(batched: Batched) -> None:
+    document = batched.known()
+    assert batched.wrong() == [f"no manifest of move/one names {document.name}"]
+    document.current = None  # deleted, or never taken
+    assert batched.wrong() == []
+    in_folders = [batched.model.new(name, "txt", "one/d") for name in ("move", "keep")]
+    handed_in = batched.model.new("keep", "txt", f"{SUBMITTED}b0001/d")
+    watches = batched.world.watches
+    found = [manifests.batch_of(watches[one.watch], one) for one in (*in_folders, handed_in)]
+    assert found == ["one", None, "b0001"]
+
+
+def test_a_counter_of_a_batch_that_is_wrong_is_found(batched: Batched) -> None:
+    batched.convert()
+    batched.bench.add("one/waits.txt", watch="move")
+    assert [*miscounted(batched.world)] == []
+    batched.change("UPDATE batches SET unfinished = 0")
+    batched.change("UPDATE batch_counts SET jobs = 2 WHERE state = 'completed'")
+    batched.change("DELETE FROM batch_counts WHERE state = 'pending'")
+    batched.change("INSERT INTO batch_counts VALUES (7, 'failed', 1)")
+    assert sorted(miscounted(batched.world)) == [
+        "the counter of batch 7, failed says 1, there are 0",
+        "the counter of batch move/one, completed says 2, there are 1",
+        "the counter of batch move/one, pending says 0, there are 1",
+        "the counter of batch move/one, unfinished says 0, there are 1",
+    ]
+
+
+def test_a_daemon_that_leaves_out_the_last_line_of_a_manifest_is_found(tmp_path: Path) -> None:
+    with planted(tmp_path, "short-manifest") as world:
+        model = Model()
+        document = model.new("move", "txt", "one/d")
+        appear(world, document, *compose(document, random.Random(1)))
+        until(lambda: world.rows("SELECT 1 FROM batches WHERE completed_at IS NOT NULL"), "the batch is complete")
+        assert PLANTS["short-manifest"].found_among(manifests.wrong(world, model))
 
 
 @pytest.mark.parametrize("kind", ["txt", "html", "docx", "pdf"])
