@@ -10,9 +10,14 @@ from typing import Any
 from tests.chaos.commands import DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask
 from tests.chaos.documents_of import SKIPPED
 from tests.chaos.model import KINDS, POISON, SUBMITTED, Model, compose
+from tests.chaos.pausing import EVERYTHING
+from tests.chaos.waiting import within
 from tests.chaos.world import World
+from tests.chaos.writing import appear
 
 STARTING_LOOKS = 100
+REFUSED = '"event": "configuration refused'
+REFUSE_SECONDS, LOSE_SECONDS, FOUND_SECONDS = 60.0, 0.5, 3.0
 NOT_SERVED = "there is no watch"
 BAD = (
     'state_dir = "state"\n[[watch]\n',
@@ -42,27 +47,61 @@ def reload_bad(world: World, model: Model, chance: random.Random) -> str:
     which = chance.randrange(len(BAD))
     if not world.has_started():
         return SKIPPED + "a daemon that starts reads it, too"
-    world.configure(BAD[which])
-    world.hang_up()
-    Event().wait(0.3)
-    world.configure()
+    refuse(world, BAD[which])
     return f"number {which}"
 
 
+def refuse(world: World, text: str, seconds: float = REFUSE_SECONDS) -> None:
+    """Have a daemon that has started read this: it says that it refuses it, and serves what it has served."""
+    refusals, before = world.times_said(REFUSED), world.serving()
+    world.configure(text)
+    world.hang_up()
+    heeded = within(seconds, lambda: world.times_said(REFUSED) > refusals or not world.pid)
+    world.configure()
+    if not heeded:
+        world.strange_ends.append(f"a bad configuration is not said to be refused: {text!r}")
+    if lost := within(LOSE_SECONDS, lambda: _lost(world, before)):
+        world.strange_ends.append(f"{sorted(lost)} are not served any more after a bad configuration: {text!r}")
+
+
+def _lost(world: World, before: set[str] | None) -> set[str]:
+    """Watches that were served, and are not served now, as far as the daemon says so; not for a reload before this."""
+    after = world.serving()
+    return set() if before is None or after is None else (before & world.served) - after
+
+
 def pause(world: World, model: Model, chance: random.Random) -> str:
-    """All or one watch, for a while; sometimes until the end of the round."""
-    what = chance.choice([[], [chance.choice(sorted(world.watches))]])
+    """All or one watch, for a while; sometimes until the end of the round. Something comes meanwhile."""
+    what = chance.choice([EVERYTHING, chance.choice(sorted(world.watches))])
     seconds, resumes = chance.uniform(0.0, 1.0), chance.random() < 0.7
     if not world.pid:
         return SKIPPED + "the daemon does not run"
     known = [name for (name,) in world.rows("SELECT name FROM watches")]
-    if not known or not set(what) <= set(known):
+    if not known or (what and what not in known):
         return SKIPPED + "the job table has never heard of it"
-    done = [ask(world, "pause", *what).returncode]
+    done = [hold(world, what).returncode]
+    if done == [DONE] and (served := sorted(world.served & {what} if what else world.served)):
+        document = model.new(chance.choice(served), "txt")
+        appear(world, document, *compose(document, chance))
+        within(FOUND_SECONDS, lambda: world.newest_job(document) or not world.pid)
     if resumes:
         Event().wait(seconds)
-        done.append(ask(world, "resume", *what).returncode)
-    return f"{what[0] if what else 'all'}{'' if resumes else ', not resumed'}: {done}"
+        done.append(go_on(world, what).returncode)
+    return f"{what or 'all'}{'' if resumes else ', not resumed'}: {done}"
+
+
+def hold(world: World, what: str) -> Any:
+    """Pause a watch, or everything."""
+    told = ask(world, "pause", *([what] if what else []))
+    if told.returncode == DONE:
+        world.pauses.hold(what)
+    return told
+
+
+def go_on(world: World, what: str) -> Any:
+    """Lift that; what was begun in spite of it is noted."""
+    world.strange_ends += world.pauses.lift(what)
+    return ask(world, "resume", *([what] if what else []))
 
 
 def submit(world: World, model: Model, chance: random.Random) -> str:

@@ -259,6 +259,23 @@ def _short_manifest() -> None:
     vars(batches)["documents"] = lambda rows, batch: list(documents(rows, batch))[:-1]
 
 
+def _ignore_pause() -> None:
+    from daemon.dispatch import Dispatcher
+    from daemon.roster import OPERATOR
+
+    pause: Any = Dispatcher.pause
+    Dispatcher.pause = lambda self, watch, reason: (  # type: ignore[method-assign]
+        None if reason == OPERATOR else pause(self, watch, reason)
+    )
+
+
+def _obey_anything() -> None:
+    from daemon.reload import Reload
+
+    reload: Any = Reload.__call__
+    setattr(Reload, "__call__", lambda self: reload(self) or self._roster.serve(()))  # noqa: B010
+
+
 PLANTS: dict[str, Plant] = {
     "no-sync": Plant("results are renamed into place without a sync", "before it was synced", _no_sync),
     "no-folder-sync": Plant("the folder of a result is not synced", "before its folder was synced", _no_folder_sync),
@@ -316,5 +333,9 @@ PLANTS: dict[str, Plant] = {
     "no-manifest": Plant("no batch gets its manifest", "waits for its manifest", _no_manifest),
     "short-manifest": Plant(
         "the last document of a batch is not in its manifest", "manifest of .* lacks", _short_manifest
+    ),
+    "ignore-pause": Plant("an operator's pause is written down and not heeded", "was found while", _ignore_pause),
+    "obey-anything": Plant(
+        "a bad configuration ends all watches", "not served any more after a bad configuration", _obey_anything
     ),
 }

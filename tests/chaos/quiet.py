@@ -14,20 +14,22 @@ from typing import Any
 from tests.chaos import manifests
 from tests.chaos.accounts import miscounted, put_back
 from tests.chaos.checks import FINAL, Findings, Watchman, too_large
-from tests.chaos.commands import DONE, ask
+from tests.chaos.commands import DONE
 from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model, compose
-from tests.chaos.operators import retry_jobs
+from tests.chaos.operators import BAD, go_on, hold, refuse, retry_jobs
+from tests.chaos.pausing import EVERYTHING
 from tests.chaos.places import DISPOSING, Folder, is_hidden, starts
 from tests.chaos.processes import Size, size_of
+from tests.chaos.waiting import within
 from tests.chaos.world import World
 from tests.chaos.writing import appear
 from tests.fault.outcome import integrity
 
 STALLED_SECONDS = 75.0
 """Without anything moving. However slow a machine is, something moves."""
-LOOK_SECONDS, MEET_SECONDS = 0.3, 10.0
+LOOK_SECONDS, MEET_SECONDS, PAUSED_SECONDS = 0.3, 10.0, 0.5
 MOST_DESCRIPTORS, MOST_RESIDENT_BYTES = 160, 200 << 20
 """Of a daemon at rest: 66 to 112, and 75 MiB, are normal."""
 MOST_CONVERTER_DESCRIPTORS, MOST_CONVERTER_BYTES = 48, (768 + 64) << 20
@@ -58,7 +60,7 @@ class Quiet:
             if not (again := self._to_retry()):
                 break
             self._retry(again)
-        if not self._repeats():
+        if not self._repeats() or not self._is_operated():
             return False
         for complaint in put_back(self._world, STALLED_SECONDS):
             self._findings.add(complaint)
@@ -70,6 +72,22 @@ class Quiet:
         document = self._model.new("keep", "txt")
         self._world.arm("write", "EIO", 0, 1)
         appear(self._world, document, *compose(document, random.Random(document.name)))
+        return self._settled()
+
+    def _is_operated(self) -> bool:
+        """A bad configuration is refused; while all is paused, documents are found and none is begun. This one comes to
+        a batch that may be complete, and makes it another manifest."""
+        document = self._model.new("move", "txt", "one/d")
+        chance = random.Random(document.name)
+        refuse(self._world, chance.choice(BAD))
+        paused = hold(self._world, EVERYTHING)
+        appear(self._world, document, *compose(document, chance))
+        if not within(STALLED_SECONDS, lambda: not self._world.ensure() and self._world.newest_job(document)):
+            self._findings.add(f"{document.name} is not found while all is paused")
+        Event().wait(PAUSED_SECONDS)
+        if paused.returncode != DONE:
+            self._findings.add(f"a sound daemon does not pause: {paused.stderr[:500]}")
+        self._resume()
         return self._settled()
 
     def _go_on(self) -> None:
@@ -105,7 +123,7 @@ class Quiet:
     def _resume(self) -> None:
         """Lift all pauses, until that is said to be done: a document may kill the daemon right under the command."""
         until = time.monotonic() + STALLED_SECONDS
-        while (told := ask(self._world, "resume")).returncode != DONE:
+        while (told := go_on(self._world, EVERYTHING)).returncode != DONE:
             if time.monotonic() > until:
                 self._findings.add(f"a sound daemon does not resume: {told.stderr[:500]}")
                 return
@@ -267,7 +285,7 @@ class Quiet:
             self._findings.add(f"nobody was told of {untold[:5]}")
 
     def _look_for_leftovers(self, watch: Watch) -> None:
-        """What stays: somebody may be looking just now whether he can write."""
+        """What stays: a probe may be under way just now."""
         left, until = _left_by(watch), time.monotonic() + LEFT_SECONDS
         while left and time.monotonic() < until:
             Event().wait(LOOK_SECONDS)

@@ -14,10 +14,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from daemon import control
 from daemon.errors import ConvertdError
+from daemon.statedir import StateDir
 from tests.chaos.hooks import ARMED
 from tests.chaos.layout import TOP, watches
 from tests.chaos.model import Document
+from tests.chaos.pausing import Pauses
 from tests.chaos.places import Folder
 from tests.chaos.processes import started_at
 from tests.fault.outcome import is_converter
@@ -44,7 +47,8 @@ class World:
         self.priority = 5
         self.deaths: Counter[str] = Counter()
         self.strange_ends: list[str] = []
-        """Of the daemon and of commands."""
+        """Of the daemon and of commands, and what else these did that they may not."""
+        self.pauses = Pauses(self.rows)
         self.writers: list[threading.Thread] = []
         self.converters: dict[int, str] = {}
         self.away: tuple[Path, Path] | None = None
@@ -97,9 +101,20 @@ class World:
 
     def has_said(self, text: str) -> bool:
         """Whether the last daemon has written this to its log."""
+        return self.times_said(text) > 0
+
+    def times_said(self, text: str) -> int:
+        """How often the last daemon has written this to its log."""
         with self.daemon.log.open("rb") as log:
             log.seek(self._log_bytes)
-            return text.encode() in log.read()
+            return log.read().count(text.encode())
+
+    def serving(self) -> set[str] | None:
+        """The watches that the daemon says it serves; None where it does not answer."""
+        try:
+            return set(control.ask(StateDir(str(self.daemon.state)).socket, "status")["watches"])
+        except ConvertdError:
+            return None
 
     def ensure(self) -> bool:
         """Start the daemon if it has ended; whether it had. How it ended is noted."""

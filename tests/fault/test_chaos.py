@@ -32,7 +32,9 @@ from tests.chaos.faults_of import DEATHS, ERRORS
 from tests.chaos.hooks import WAIT, Faults, Journal
 from tests.chaos.making import world as made_world
 from tests.chaos.model import SUBMITTED, Document, Model, Version, compose, compose_large
+from tests.chaos.operators import BAD, go_on, hold, refuse
 from tests.chaos.outputs import Outputs
+from tests.chaos.pausing import EVERYTHING
 from tests.chaos.places import DISPOSING, Folder
 from tests.chaos.plants import PLANTS
 from tests.chaos.processes import Size, size_of
@@ -385,6 +387,68 @@ def test_a_counter_of_a_batch_that_is_wrong_is_found(batched: Batched) -> None:
         "the counter of batch move/one, pending says 0, there are 1",
         "the counter of batch move/one, unfinished says 0, there are 1",
     ]
+
+
+def test_what_is_begun_in_spite_of_a_pause_is_found(batched: Batched) -> None:
+    bench, pauses = batched.bench, batched.world.pauses
+    early = bench.add("early", watch="move")  # a worker may have it
+    pauses.hold("move")
+    late, waits, cancelled = (bench.add(name, watch="move") for name in ("late", "waits", "cancelled"))
+    other = bench.add("other")
+    for job in (early, late, other):
+        bench.jobs.start(job)
+    bench.jobs.cancel([cancelled.id])
+    assert [*pauses.lift("move")] == [f"job {late.id} of move/late is processing, and was found while move was paused"]
+    pauses.hold(EVERYTHING)
+    pauses.hold("move")
+    job = bench.done("anything")
+    assert [*pauses.lift("move")] == []
+    about = f"job {job.id} of inbox/anything is completed"
+    assert [*pauses.lift(EVERYTHING)] == [f"{about}, and was found while everything was paused"]
+    bench.jobs.start(waits)
+    bench.jobs.retry([])  # durable, so all before it is written too
+    assert [*pauses.lift("move")] == [*pauses.lift(EVERYTHING)] == []
+
+
+def test_a_bad_configuration_that_is_not_refused_is_found(settled: World) -> None:
+    for text in BAD:
+        refuse(settled, text)
+    assert settled.strange_ends == []
+    assert settled.serving() == set(settled.watches)
+    settled.hang_up = lambda: None  # type: ignore[method-assign]
+    refuse(settled, BAD[0], 0.0)
+    assert settled.strange_ends == [f"a bad configuration is not said to be refused: {BAD[0]!r}"]
+
+
+def test_watches_that_are_lost_by_a_bad_configuration_are_found(tmp_path: Path) -> None:
+    with planted(tmp_path, "obey-anything") as world:
+        refuse(world, BAD[0])
+        assert PLANTS["obey-anything"].found_among(world.strange_ends)
+
+
+def pause_while_something_comes(world: World) -> None:
+    assert hold(world, EVERYTHING).returncode == DONE
+    document = Model().new("extra", "txt")
+    appear(world, document, *compose(document, random.Random(1)))
+    until(lambda: world.newest_job(document), "it is found all the same")
+
+
+def test_a_daemon_that_heeds_a_pause_passes(settled: World) -> None:
+    pause_while_something_comes(settled)
+    settled.kill()
+    settled.start()
+    until(settled.has_started, "it has started again", 60)
+    assert go_on(settled, EVERYTHING).returncode == DONE
+    until(lambda: not settled.rows(UNENDED), "what came is converted")
+    assert settled.strange_ends == []
+
+
+def test_a_daemon_that_ignores_a_pause_is_found(tmp_path: Path) -> None:
+    with planted(tmp_path, "ignore-pause") as world:
+        pause_while_something_comes(world)
+        until(lambda: not world.rows(UNENDED), "what came is converted")
+        go_on(world, EVERYTHING)
+        assert PLANTS["ignore-pause"].found_among(world.strange_ends)
 
 
 def test_a_daemon_that_leaves_out_the_last_line_of_a_manifest_is_found(tmp_path: Path) -> None:
