@@ -112,6 +112,24 @@ def test_a_pause_holds_for_a_watch_that_comes_back_from_its_first_moment_on(hous
     assert house.dispatcher.paused("parked")
 
 
+def test_a_pause_that_comes_while_its_watch_is_made_holds_from_its_first_moment_on(house: House) -> None:
+    def pause(name: str) -> None:
+        house.switches.pause(None)
+        house.roster.heed_switches()
+
+    seen: dict[str, bool] = {}
+    original = house.dispatcher.resume
+
+    def resume(watch: str, reason: str) -> None:
+        original(watch, reason)
+        seen.setdefault(watch, house.dispatcher.paused(watch))
+
+    house.building = pause
+    house.dispatcher.resume = resume  # type: ignore[method-assign]
+    house.roster.serve([house.watch("a"), house.watch("b")])
+    assert seen == {"a": True, "b": True}
+
+
 def test_pauses_at_the_same_time_all_hold(house: House) -> None:
     names = [f"watch{number}" for number in range(8)]
     house.roster.serve([house.watch(name) for name in names])
