@@ -80,6 +80,7 @@ def watches(home: Path, bucket: Bucket | None, proxy: FaultProxy | None) -> Iter
         remote = Layout(home, bucket, proxy.url)
         yield remote.watch("bkeep", "keep")
         yield remote.watch("bdelete", "delete", local_sink=True)
+        yield remote.watch("fdelete", "delete", local_source=True)
         yield remote.watch("bmove", "move")
 
 
@@ -92,13 +93,21 @@ class Layout:
         self._url = url
 
     def watch(
-        self, name: str, action: str, *, local_sink: bool = False, moves_failed: bool = False, batch: str = "none"
+        self,
+        name: str,
+        action: str,
+        *,
+        local_source: bool = False,
+        local_sink: bool = False,
+        moves_failed: bool = False,
+        batch: str = "none",
     ) -> Watch:
-        """A watch of this name, whose places are called like it."""
-        source, source_url = self._place(name, "in")
+        """A watch of this name, whose places are called like it. What its documents are moved to is like its source."""
+        of_documents = self._folder if local_source else self._place
+        source, source_url = of_documents(name, "in")
         sink, sink_url = (self._folder if local_sink else self._place)(name, "out")
-        done, done_url = self._place(name, "done") if action == "move" else (None, "")
-        failed, failed_url = self._place(name, "failed") if moves_failed else (None, "")
+        done, done_url = of_documents(name, "done") if action == "move" else (None, "")
+        failed, failed_url = of_documents(name, "failed") if moves_failed else (None, "")
         text = WATCH.format(
             name=name,
             source=source_url,

@@ -9,10 +9,11 @@ import random
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ from tests.chaos.model import SUBMITTED, Document, Model, Version, compose, comp
 from tests.chaos.operators import BAD, go_on, hold, refuse
 from tests.chaos.outputs import Outputs
 from tests.chaos.pausing import EVERYTHING
-from tests.chaos.places import DISPOSING, Folder
+from tests.chaos.places import DISPOSING, Folder, Prefix
 from tests.chaos.plants import PLANTS
 from tests.chaos.processes import Size, size_of
 from tests.chaos.provoking import GIVE_BACK, PASSED_BY, REMOVE, provoke
@@ -43,14 +44,16 @@ from tests.chaos.quiet import Quiet, converters
 from tests.chaos.soak import grown
 from tests.chaos.world import CODE, World
 from tests.chaos.writing import appear
+from tests.fault_proxy import FaultProxy
 from tests.harness import DEADLINE_SECONDS, ROOT, until
-from tests.servers import weed_program
+from tests.servers import Bucket, S3Server, weed_program
 
 pytestmark = pytest.mark.chaos
 SEED = 5
 UNENDED = """SELECT 1 FROM jobs WHERE state IN ('pending', 'processing') OR disposal IS NOT NULL
              UNION ALL SELECT 1 FROM batches WHERE completed_at IS NULL"""
 ACTIONS = 5
+NOWHERE = "http://127.0.0.1:1"
 
 
 def drawn(seed: int) -> list[tuple[str, float, float]]:
@@ -107,6 +110,19 @@ def is_met(world: World, labels: frozenset[str]) -> bool:
 
 def is_of_bucket(label: str) -> bool:
     return not any(PASSED_BY[label](watch) for watch in World(Path("/nowhere"), None, None, "").watches.values())
+
+
+def test_there_is_a_watch_from_each_kind_of_place_to_each(tmp_path: Path) -> None:
+    with FaultProxy(NOWHERE) as proxy:
+        world = World(tmp_path, Bucket("bucket", S3Server(NOWHERE), None), proxy, "")
+    kinds = {name: (type(watch.source), type(watch.sink)) for name, watch in world.watches.items()}
+    assert set(kinds.values()) == set(product((Folder, Prefix), repeat=2))
+    configured = tomllib.loads(world.configuration())["watch"]
+    assert kinds == {watch["name"]: (kind_of(watch["source"]), kind_of(watch["sink"])) for watch in configured}
+
+
+def kind_of(url: str) -> type:
+    return Prefix if url.startswith("s3://") else Folder
 
 
 def test_what_a_retry_moves_again_may_be_hidden_meanwhile(tmp_path: Path) -> None:
