@@ -247,9 +247,9 @@ class Disposer:
             alike = same_but_for_identity(file_version(there), file_version(status))
             if alike and same_content(folder, place.private, target_fd, name):
                 return name
-        self._fault("copy")
+        self._fault("copy across")
         copy_durably(folder, place.private, target_fd, place.private)
-        self._fault("copied")
+        self._fault("copied across")
         return _rename_to_free(target_fd, place.private, target_fd, wanted)
 
 

@@ -28,7 +28,8 @@ DEATHS = (
     *("intake copy", "intake copied", "intake rename", "intake sync", "submit record", "submit", "submitted"),
     *("submit recorded", "submit answer", "give back"),
     *("dispose", "hide", "hidden", "unlink", "sync source", "disposed", "disposed", "make target", "move"),
-    *("sync target", "moved", "delete", "deleted", "copy", "copied", "record disposal", "disposal recorded"),
+    *("copy across", "copied across", "sync target", "moved", "delete", "deleted", "copy", "copied"),
+    *("record disposal", "disposal recorded"),
 )
 """Where the daemon may die: at every step from discovery to disposal."""
 DISK = ("EIO", "ENOSPC", "EACCES")
@@ -36,7 +37,8 @@ TABLE = ("FullError", "IOError")
 ERRORS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("list folder", "look at folder", "open source"), ("EIO", "EACCES")),
     **dict.fromkeys(("write", "rename", "sync"), DISK),
-    **dict.fromkeys(("hide", "unlink", "sync source", "make target", "move", "sync target"), DISK),
+    **dict.fromkeys(("hide", "unlink", "sync source", "make target", "move"), DISK),
+    **dict.fromkeys(("copy across", "sync target"), DISK),
     "before-commit": TABLE,
 }
 """Where an error may be met, as the kernel or SQLite would give it."""

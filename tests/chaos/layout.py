@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ class Watch:
         """Whether documents are files, which can be written slowly."""
         return isinstance(self.source, Folder)
 
+    @property
+    def across(self) -> bool:
+        """Whether its documents are moved to another file system."""
+        return isinstance(self.done, Folder) and os.path.ismount(self.done.path)
+
 
 def watches(home: Path, bucket: Bucket | None, proxy: FaultProxy | None) -> Iterator[Watch]:
     """All of them; those of the bucket, which the daemon reaches through the proxy, only where there is one."""
@@ -75,6 +81,7 @@ def watches(home: Path, bucket: Bucket | None, proxy: FaultProxy | None) -> Iter
     yield local.watch("keep", "keep")
     yield local.watch("delete", "delete")
     yield local.watch("move", "move", batch=SUBFOLDER)
+    yield local.watch("across", "move")
     yield local.watch("extra", "keep", moves_failed=True)
     if bucket is not None and proxy is not None:
         remote = Layout(home, bucket, proxy.url)

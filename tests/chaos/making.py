@@ -13,7 +13,9 @@ from tests.chaos.world import CODE, World
 from tests.fault_proxy import FaultProxy
 from tests.harness import ROOT, until
 
-SINK_BYTES, STATE_BYTES = "24m", "160m"
+MOUNTED = {"keep/out": "24m", "state": "160m", "across/done": "512m"}
+"""What lies on a disk of its own, and how large that is: the first two small, to be filled; the last one another file
+system than the folder from which documents are moved there."""
 
 
 @contextlib.contextmanager
@@ -21,10 +23,10 @@ def world(home: Path, plant: str = "", *, buckets: bool = True) -> Iterator[tupl
     """A world without a daemon yet, and what this machine does not allow."""
     missing: list[str] = []
     with contextlib.ExitStack() as stack:
-        for name, size in (("keep/out", SINK_BYTES), ("state", STATE_BYTES)):
+        for name, size in MOUNTED.items():
             (home / name).mkdir(parents=True)
             if (reason := _mount(home / name, size)) is not None:
-                missing.append(f"no small disk as {name}: {reason}")
+                missing.append(f"no disk of its own for {name}: {reason}")
             else:
                 stack.callback(subprocess.run, ["umount", "-l", str(home / name)], check=True)
         _copy_code(home / CODE)

@@ -34,6 +34,7 @@ PASSED_BY: dict[str, Callable[[Watch], bool]] = {
     **dict.fromkeys(
         ("make target", "move", "sync target", "moved"), lambda watch: watch.in_folder and watch.action == "move"
     ),
+    **dict.fromkeys(("copy across", "copied across"), lambda watch: watch.across),
     **dict.fromkeys(("delete", "deleted"), lambda watch: not watch.in_folder and watch.action != "keep"),
     **dict.fromkeys(("copy", "copied"), lambda watch: not watch.in_folder and watch.action == "move"),
 }

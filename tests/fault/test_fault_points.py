@@ -106,7 +106,7 @@ def test_dies_at_each_step_of_a_publish(tmp_path: Path, label: str) -> None:
 
 
 MOVES = ("hide", "hidden", "make target", "move", "sync target", "moved", "sync source", "disposed")
-COPIES = ("copy", "copied", "sync target", "moved")
+COPIES = ("copy across", "copied across", "sync target", "moved")
 DELETES = ("hide", "hidden", "unlink", "sync source", "disposed")
 
 
