@@ -19,7 +19,8 @@ MANIFEST = ".manifest.jsonl"
 
 @dataclass
 class Sink:
-    """What was seen of one sink last: versions by document, and who has an error file."""
+    """What lies in one sink: versions by document, and who has an error file. But for `newest` nothing is remembered
+    of what is gone."""
 
     stamps: dict[str, Stamp] = field(default_factory=dict)
     markdown: dict[str, Version] = field(default_factory=dict)
@@ -34,6 +35,18 @@ class Sink:
     def fits(self, name: str) -> bool:
         """Whether the Markdown of this document is what its sidecar says."""
         return self.sha256.get(name) == self.promised_sha256.get(name)
+
+    def forget(self, name: str) -> None:
+        """A file is gone."""
+        stem, _, suffix = name.rpartition(".")
+        if name.endswith(ERROR):
+            self.failed.discard(name.removesuffix(ERROR))
+        elif suffix == "md":
+            self.markdown.pop(stem, None)
+            self.sha256.pop(stem, None)
+        elif suffix == "json":
+            self.sidecar.pop(stem, None)
+            self.promised_sha256.pop(stem, None)
 
 
 def _was_written_later(stamp: Any, other: Any) -> bool:
@@ -71,11 +84,14 @@ class Outputs:
             return self._sinks.setdefault(watch.name, Sink())
 
     def _gone(self, watch: Watch, seen: Sink, name: str) -> None:
-        """Results are replaced, never removed; only error files are."""
-        del seen.stamps[name]
-        if name.endswith(ERROR):
-            seen.failed.discard(name.removesuffix(ERROR))
-        elif watch.sink.names() and watch.sink.read(name) is None:  # else the folder itself was taken away
+        """A file is not there. Results are replaced, never removed, but with the whole folder, which comes back; only
+        error files are. Who has removed them all is told by what is missed in the end."""
+        others, gone = watch.sink.names(), watch.sink.read(name) is None  # in this order: the folder may just come back
+        del seen.stamps[name]  # what is there after all, or comes back, is judged anew
+        if not gone:
+            return
+        seen.forget(name)
+        if others and not name.endswith(ERROR):
             self._complain(f"{watch.name}: the result {name} has been removed")
 
     def _judge(self, watch: Watch, seen: Sink, name: str) -> None:
@@ -85,7 +101,7 @@ class Outputs:
         document = self._model.find(watch.name, stem)
         content = watch.sink.read(name)
         if content is None:
-            seen.stamps.pop(name)
+            self._gone(watch, seen, name)
         elif name.endswith(MANIFEST):
             self._manifest(watch, name, content)
         elif document is None or suffix not in ("md", "json"):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 LEAK_BYTES = 512 << 10
@@ -276,6 +279,15 @@ def _obey_anything() -> None:
     setattr(Reload, "__call__", lambda self: reload(self) or self._roster.serve(()))  # noqa: B010
 
 
+def _empty_sink() -> None:
+    (sink,) = (Path(sink) for sink in os.environ["CHAOS_SINKS"].split(os.pathsep) if sink.endswith("/delete/out"))
+    emptied = tempfile.mkdtemp(dir=sink.parent)
+    with suppress(FileNotFoundError):
+        sink.rename(emptied)  # all of it at once: nobody sees some results without the others
+    sink.mkdir(exist_ok=True)
+    shutil.rmtree(emptied)
+
+
 PLANTS: dict[str, Plant] = {
     "no-sync": Plant("results are renamed into place without a sync", "before it was synced", _no_sync),
     "no-folder-sync": Plant("the folder of a result is not synced", "before its folder was synced", _no_folder_sync),
@@ -337,5 +349,8 @@ PLANTS: dict[str, Plant] = {
     "ignore-pause": Plant("an operator's pause is written down and not heeded", "was found while", _ignore_pause),
     "obey-anything": Plant(
         "a bad configuration ends all watches", "not served any more after a bad configuration", _obey_anything
+    ),
+    "empty-sink": Plant(
+        "a start removes all results of a watch", "is gone without its result|there is no result of", _empty_sink
     ),
 }

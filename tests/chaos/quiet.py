@@ -260,10 +260,11 @@ class Quiet:
         """The counters are right, and every job that says it has a result has one."""
         for complaint in miscounted(self._world):
             self._findings.add(complaint)
-        for name, source in self._world.rows(_WITH_RESULT):
-            seen = self._watchman.outputs.last(self._world.watches[name])
+        rows = self._world.rows(_WITH_RESULT)
+        sinks = {name: self._watchman.outputs.look(watch) for name, watch in self._world.watches.items()}
+        for name, source in rows:
             document = os.fsdecode(source)
-            if document not in seen.markdown or document not in seen.sidecar:
+            if document not in sinks[name].markdown or document not in sinks[name].sidecar:
                 self._findings.add(f"{name}/{document} is completed and has no result")
 
     def _look_at_sources(self) -> None:

@@ -500,12 +500,12 @@ def test_an_output_is_of_one_version_and_whole(kind: str) -> None:
 class Shown:
     """A sink of one watch, and what is said of what appears there."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, watch: str = "keep") -> None:
         self.said: list[str] = []
-        self.watch = World(folder, None, None, "").watches["keep"]
-        model = Model()
-        self.document = model.new("keep", kind)
-        self._outputs = Outputs(model, self.said.append)
+        self.world, self.model = World(folder, None, None, ""), Model()
+        self.watch = self.world.watches[watch]
+        self.document = self.model.new(watch, kind)
+        self._outputs = Outputs(self.model, self.said.append)
         for _ in range(2):
             self.document.written(*compose(self.document, random.Random(1)))
 
@@ -522,6 +522,9 @@ class Shown:
 
     def look(self) -> None:
         self._outputs.look(self.watch)
+
+    def failed(self) -> set[str]:
+        return self._outputs.last(self.watch).failed
 
     def fits(self) -> bool:
         return self._outputs.last(self.watch).fits(self.document.name)
@@ -564,6 +567,63 @@ def test_older_results_that_are_put_back_with_their_folder_are_not_found(tmp_pat
     away.rename(path)
     shown.look()
     assert shown.said == []
+
+
+def test_results_that_are_gone_are_missed_as_long_as_they_are(tmp_path: Path) -> None:
+    shown, findings = Shown(tmp_path, "txt", "delete"), Findings()
+    watchman, watch, document = Watchman(shown.world, shown.model, findings), shown.watch, shown.document
+    assert isinstance(watch.sink, Folder)
+    path, away = watch.sink.path, tmp_path / "away"
+    shown.world.rows = lambda sql, *_: [(1, "completed")]  # type: ignore[method-assign]
+    document.current = document.versions[-1]
+    shown.show(document.current)
+    assert watchman.missing(watch, document) is None
+    path.rename(away)
+    assert "is gone without its result" in str(watchman.missing(watch, document))
+    path.mkdir()
+    assert "is gone without its result" in str(watchman.missing(watch, document))
+    path.rmdir()
+    away.rename(path)
+    assert watchman.missing(watch, document) is None
+    for suffix in ("json", "md"):
+        shown.show(document.current)
+        assert watchman.missing(watch, document) is None
+        watch.sink.remove(f"{document.name}.{suffix}")
+        assert "is gone without its result" in str(watchman.missing(watch, document))
+    assert list(findings.all) == [
+        f"delete: the result d0000.txt.{suffix} has been removed" for suffix in ("json", "md")
+    ]
+
+
+def test_an_error_file_is_forgotten_with_its_folder(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, "txt")
+    assert isinstance(shown.watch.sink, Folder)
+    path, away = shown.watch.sink.path, tmp_path / "away"
+    shown.put("error.json", b"{}")
+    assert shown.failed() == {shown.document.name}
+    path.rename(away)
+    shown.look()
+    assert shown.failed() == set()
+    away.rename(path)
+    shown.look()
+    assert shown.failed() == {shown.document.name}
+    assert shown.said == []
+
+
+def test_a_sink_that_was_emptied_is_found_at_the_end_of_a_round(settled: World) -> None:
+    findings, model, sink = Findings(), Model(), settled.watches["keep"].sink
+    document = model.new("keep", "txt")
+    document.current = document.written(*compose(document, random.Random(1)))  # the one that is converted
+    quiet = Quiet(settled, model, findings, Watchman(settled, model, findings))
+    until(lambda: not [*quiet._unsettled()], "all is as it must be at the end")
+    quiet._count()
+    assert not findings
+    for name in sink.names():
+        sink.remove(name)
+    (complaint,) = quiet._unsettled()
+    assert "is completed, and there is no result of version 1" in complaint
+    quiet._count()
+    assert list(findings.all) == ["keep/d0000.txt is completed and has no result"]
 
 
 def test_what_grows_and_what_is_too_large_is_found() -> None:
@@ -626,7 +686,7 @@ def test_a_sound_daemon_passes(tmp_path: Path) -> None:
     assert f"--seed {SEED}" not in report.table(result)
 
 
-@pytest.mark.parametrize("name", ["no-sync", "no-folder-sync", "complete-nothing"])
+@pytest.mark.parametrize("name", ["no-sync", "no-folder-sync", "complete-nothing", "empty-sink"])
 def test_a_planted_bug_is_found_by_the_check_that_is_there_for_it(name: str) -> None:
     result = campaign.run(SEED, 0, name, actions_a_round=4 * ACTIONS, buckets=False)
     assert PLANTS[name].found_among(result.findings), report.table(result)
