@@ -25,7 +25,6 @@ from daemon.logs import Log
 from daemon.model import Disposal, Job, display
 from daemon.sources.base import Documents
 
-KEEP = Disposal("keep")
 AGAIN_SECONDS = (1.0, 5.0, 15.0, 60.0)
 HANDS = 4
 HELD_SECONDS = 5.0
@@ -187,9 +186,10 @@ class Janitor:
             return ""
         job, reason = due  # as its row is now: a retry may have found it elsewhere since it became known
         documents, disposal = self._errand(job, reason)
-        if not job.submitted and not self._jobs.is_current(job):
-            disposal = KEEP  # a newer version of the document is queued; what was begun is undone
         try:
+            # What is hidden already is surely the version of this job: given up, it would stay hidden for ever.
+            if not job.submitted and not self._jobs.is_current(job) and not documents.has_begun(job):
+                raise SourceChanged("a newer version of the document is queued")
             location = documents.dispose(job, disposal)
         except SourceChanged as changed:
             self._jobs.disposals.keep_source(job)

@@ -138,6 +138,11 @@ class Documents(Protocol):
         """
         ...
 
+    def has_begun(self, job: Job) -> bool:
+        """Whether a disposal of this job has hidden its document: it must be finished, even if a newer version has
+        taken its name. Raises EnvironmentProblem, TransientError."""
+        ...
+
 
 class Source(Documents, Protocol):
     """Where the documents of one watch come from: it finds them by itself."""

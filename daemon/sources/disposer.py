@@ -90,7 +90,7 @@ class Disposer:
         """
         place = Place(self._root.path, job)
         try:
-            with ExitStack() as stack:
+            with _translated(job), ExitStack() as stack:
                 try:
                     folder = stack.enter_context(place.folder())
                 except (FileNotFoundError, NotADirectoryError):
@@ -99,15 +99,19 @@ class Disposer:
         except (SourceChanged, SourceVanished):
             self._first_seen.pop(job.id, None)
             raise
-        except OSError as error:
-            path = b"" if error.filename is None else os.fsencode(error.filename)
-            raise TransientError(
-                Kind.UNREADABLE,
-                f"the source could not be disposed of: {error.strerror}: {display(path or job.source)}",
-                hint_for(error, "Mend the permissions or free space; convertd tries again by itself."),
-            ) from error
         self._first_seen.pop(job.id, None)
         return location
+
+    def has_begun(self, job: Job) -> bool:
+        """Whether the document is hidden."""
+        place = Place(self._root.path, job)
+        with _translated(job):
+            try:
+                with place.folder() as folder:
+                    return _status(folder, place.private) is not None
+            except (FileNotFoundError, NotADirectoryError):
+                self._root.check()
+                return False
 
     def undo(self, job: Job) -> bool:
         """Give a document back its name that an interrupted disposal has hidden, if there is one."""
@@ -251,6 +255,19 @@ class Disposer:
         copy_durably(folder, place.private, target_fd, place.private)
         self._fault("copied across")
         return _rename_to_free(target_fd, place.private, target_fd, wanted)
+
+
+@contextmanager
+def _translated(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        path = b"" if error.filename is None else os.fsencode(error.filename)
+        raise TransientError(
+            Kind.UNREADABLE,
+            f"the source could not be disposed of: {error.strerror}: {display(path or job.source)}",
+            hint_for(error, "Mend the permissions or free space; convertd tries again by itself."),
+        ) from error
 
 
 def _target_folder(job: Job, disposal: Disposal) -> bytes:

@@ -131,6 +131,9 @@ class FolderSource:
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         return self._disposer.dispose(job, disposal)
 
+    def has_begun(self, job: Job) -> bool:
+        return self._disposer.has_begun(job)
+
     def probe(self) -> None:
         self._root.check()
         self._is_empty()

@@ -134,6 +134,9 @@ class S3Source:
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         return self._disposer.dispose(job, disposal)
 
+    def has_begun(self, job: Job) -> bool:
+        return False  # no object is hidden on the way
+
     def _reading_client(self) -> Any:
         return self._clients.s3(self._settings, reading=True)
 

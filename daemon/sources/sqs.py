@@ -141,6 +141,9 @@ class SqsSource:
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         return self._documents.dispose(job, disposal)
 
+    def has_begun(self, job: Job) -> bool:
+        return self._documents.has_begun(job)
+
     def explain(self, source: bytes) -> Iterator[str]:
         return self._documents.explain(source)
 

@@ -67,6 +67,9 @@ class SubmittedSource:
                 ) from error
         return None
 
+    def has_begun(self, job: Job) -> bool:
+        return False  # no newer version takes its name
+
     def _open(self, job: Job) -> int:
         try:
             if job.location is not None:

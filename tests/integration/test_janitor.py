@@ -162,6 +162,29 @@ def test_one_of_a_version_that_is_no_longer_the_newest_is_not(bench: Bench) -> N
     assert bench.jobs.disposals.due() == []
 
 
+@pytest.mark.parametrize("action", ["delete", "move"])
+def test_one_that_was_begun_is_finished_though_a_newer_version_has_come(bench: Bench, action: str) -> None:
+    job, target = bench.completed("a.txt"), bench.inbox.parent / "done"
+    disposal = Disposal(action, str(target) if action == "move" else "")
+    sick = ["hidden"]
+
+    def fault(label: str) -> None:
+        if label in sick:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    bench.source = FolderSource(str(bench.inbox), Filter(["**/*"], []), clock=lambda: 4e9, fault=fault)
+    bench.run(job, lambda janitor: bool(bench.notes), disposal)
+    (hidden,) = os.listdir(bench.inbox)
+    assert hidden.startswith(".convertd-disposing-")
+    sick.clear()
+    (bench.inbox / "a.txt").write_bytes(b"newer")
+    bench.jobs.enqueue("inbox", [Candidate(b"a.txt", "newer", 5)], 5)
+    bench.run(job, lambda janitor: not janitor.backlog(), disposal)
+    assert [(path.name, path.read_bytes()) for path in bench.inbox.iterdir()] == [("a.txt", b"newer")]
+    assert action == "delete" or (target / "a.txt").read_bytes() == b"content"
+    assert bench.jobs.disposals.due() == []
+
+
 def test_one_that_cannot_succeed_stays_due_and_is_shown(bench: Bench) -> None:
     job = bench.completed("a.txt")
     target = bench.inbox.parent / "file"
