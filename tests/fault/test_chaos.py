@@ -686,7 +686,7 @@ def test_a_sound_daemon_passes(tmp_path: Path) -> None:
     assert f"--seed {SEED}" not in report.table(result)
 
 
-@pytest.mark.parametrize("name", ["no-sync", "no-folder-sync", "complete-nothing", "empty-sink"])
+@pytest.mark.parametrize("name", ["no-sync", "no-folder-sync", "complete-nothing"])
 def test_a_planted_bug_is_found_by_the_check_that_is_there_for_it(name: str) -> None:
     result = campaign.run(SEED, 0, name, actions_a_round=4 * ACTIONS, buckets=False)
     assert PLANTS[name].found_among(result.findings), report.table(result)

@@ -413,7 +413,7 @@ def test_what_cannot_be_brought_back_just_now_is_brought_back_later(
     assert bench.jobs.disposals.due() == []
 
 
-def test_what_is_stuck_in_hiding_comes_back_when_a_newer_version_takes_its_place(bench: Bench) -> None:
+def test_what_is_stuck_in_hiding_and_is_to_be_kept_now_comes_back_beside_a_newer_version(bench: Bench) -> None:
     bench.in_the_way("full")
     bench.configured["success"] = bench.moves_to("full")
     janitor = bench.janitor()
@@ -421,6 +421,7 @@ def test_what_is_stuck_in_hiding_comes_back_when_a_newer_version_takes_its_place
     bench.step(janitor)
     assert bench.hidden()
     bench.taken("a.txt")
+    bench.configured["success"] = KEEP
     bench.step(janitor)
     assert sorted(os.listdir(bench.inbox)) == ["a.txt", "a~1.txt"]
     assert bench.jobs.disposals.due() == []
