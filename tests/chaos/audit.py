@@ -22,6 +22,8 @@ from tests.chaos.hooks import Clock, Journal
 BACKOFF_SECONDS = 0.4
 """What the campaign configures."""
 Inode = tuple[int, int]
+Content = tuple[int, int, int, int]
+"""Of a file, as long as nobody writes it again: its inode, its time and its size."""
 ENDED = ("completed", "failed")
 
 
@@ -41,7 +43,7 @@ class Syncs:
         self._journal = journal
         self._sinks = sinks
         self._lock = threading.RLock()
-        self._synced: set[Inode] = set()
+        self._synced: set[Content] = set()
         self._unsafe: dict[Inode, set[bytes]] = {}
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -61,9 +63,8 @@ class Syncs:
         target = os.fsencode(target)
         with self._lock, suppress(OSError):
             status = os.stat(source, dir_fd=None if source_fd == -1 else source_fd, follow_symlinks=False)
-            if (status.st_dev, status.st_ino) not in self._synced:
+            if _content(status) not in self._synced:  # it stays there: a rename that fails is made again
                 self._journal.add("violations", f"renamed into place before it was synced: {os.fsdecode(target)}")
-            self._synced.discard((status.st_dev, status.st_ino))
             folder = os.stat(os.path.dirname(target))
             self._unsafe.setdefault((folder.st_dev, folder.st_ino), set()).add(target)
 
@@ -77,7 +78,7 @@ class Syncs:
         inode = (status.st_dev, status.st_ino)
         with self._lock:
             if stat.S_ISREG(status.st_mode):
-                self._synced.add(inode)
+                self._synced.add(_content(status))
             elif inode in self._unsafe:
                 self._unsafe[inode] -= safe
 
@@ -85,6 +86,10 @@ class Syncs:
         """Whether the name of this result may be lost in a power cut."""
         with self._lock:
             return any(os.fsencode(output) in targets for targets in self._unsafe.values())
+
+
+def _content(status: os.stat_result) -> Content:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _watch_syncs(syncs: Syncs) -> None:

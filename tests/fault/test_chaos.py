@@ -27,6 +27,7 @@ from tests.batching import CONVERSION, Bench
 from tests.chaos import campaign, manifests, report
 from tests.chaos.accounts import MISCOUNTED, Row, converted_twice, miscounted, put_back
 from tests.chaos.actions import SUBJECTS, WEIGHTS, script
+from tests.chaos.audit import Syncs
 from tests.chaos.checks import Findings, Watchman, is_moved, too_large
 from tests.chaos.commands import CHANGED, DONE, NOT_DONE, NOT_RUNNING, WRONG_USE, ask, complaints
 from tests.chaos.faults_of import DEATHS, ERRORS
@@ -220,6 +221,24 @@ def test_a_real_command_is_judged_by_what_it_may_do_here(tmp_path: Path) -> None
     assert world.strange_ends == []
     ask(world, "pause")
     assert "nothing has run with state_dir" in world.strange_ends[0]
+
+
+def test_a_rename_is_judged_by_what_was_synced_however_often_it_fails(tmp_path: Path) -> None:
+    journal, sink, file = Journal(tmp_path), tmp_path / "out", tmp_path / "a.tmp"
+    syncs, violations = Syncs(journal, [os.fsencode(sink)]), tmp_path / "violations"
+    renamed = partial(syncs.see, "os.rename", (os.fsencode(file), os.fsencode(sink / "a.md"), -1, -1))
+    with file.open("wb") as written:
+        written.write(b"words")
+        written.flush()
+        syncs.after_sync(*syncs.before_sync(written.fileno()))
+    renamed()  # its folder is not there: just taken away
+    sink.mkdir()
+    renamed()
+    assert not violations.exists()
+    assert syncs.is_unsafe(str(sink / "a.md"))
+    file.write_bytes(b"other words")
+    renamed()
+    assert violations.read_text() == f"renamed into place before it was synced: {sink}/a.md\n"
 
 
 def test_what_the_log_never_says_is_found(tmp_path: Path) -> None:
