@@ -23,7 +23,7 @@ TOTAL_LIMIT_BYTES = 512 << 20
 MEMBERS_LIMIT = 10_000
 PIECE_BYTES = 1 << 20
 IGNORED = re.compile(r"(^|/)(__MACOSX/|\.|~\$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
-MESSAGE_START = re.compile(rb"^From [^\n]{1,500}\n(?=[A-Za-z-]{2,60}:)", re.MULTILINE)
+MESSAGE_START = re.compile(rb"^From [^\n]{1,500}\n(?=[A-Za-z][!-9;-~]{0,99}:)", re.MULTILINE)
 DAMAGED = (tarfile.TarError, *zipped.UNREADABLE)
 
 
@@ -113,11 +113,15 @@ def _gzip(document: Document) -> Iterator[tuple[str, bytes]]:
 
 
 def _mbox(document: Document) -> Iterator[tuple[str, bytes]]:
-    content = document.content.replace(b"\r\n", b"\n")
-    starts = list(MESSAGE_START.finditer(content))
-    ends = [start.start() for start in starts[1:]] + [len(content)]
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
-        yield f"Message {number}.eml", content[start.end() : end]
+    content = document.content.replace(b"\r\n", b"\n").lstrip(b"\xef\xbb\xbf \t\n")
+    later = [start for start in MESSAGE_START.finditer(content) if start.start()]
+    begins = [
+        content.find(b"\n") + 1,
+        *(start.end() for start in later),
+    ]
+    ends = [*(start.start() for start in later), len(content)]
+    for number, (begin, end) in enumerate(zip(begins, ends, strict=True), 1):
+        yield f"Message {number}.eml", content[begin:end]
 
 
 def _is_without_content(member: tarfile.TarInfo) -> bool:

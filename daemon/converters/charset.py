@@ -11,6 +11,8 @@ from charset_normalizer import from_bytes
 SAMPLE_BYTES = 64 << 10
 EVIDENCE_BYTES = 6  # fewer bytes that are not ASCII say nothing about a language
 ASCII = bytes(range(128))
+CUT_OFF = "unexpected end of data"
+"""What Python says of UTF-8 that ends within a character."""
 BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -60,7 +62,7 @@ def _decoded(content: bytes, markup: bool) -> str:
 
 
 def _legacy(content: bytes, markup: bool, error: UnicodeDecodeError) -> str:
-    if error.start >= len(content) - 3 and len(content) > 3:  # only the last character is cut off
+    if error.reason == CUT_OFF and not content[: error.start].isascii():  # UTF-8 but for its last character
         return content.decode("utf-8", "replace")
     wide = _utf16_without_bom(content)
     if wide:

@@ -18,6 +18,7 @@ from daemon.errors import Kind
 
 PREFIX_BYTES = 64 << 10
 PDF_JUNK_BYTES = 8 << 10
+HEAD_BYTES = 4096
 EMAIL_HEADERS = frozenset(
     b"from to cc subject date received message-id mime-version return-path delivered-to content-type reply-to".split()
 )
@@ -85,7 +86,8 @@ def _ole(data: mmap.mmap | bytes, extension: str) -> Detected:
 def _text(prefix: bytes, data: mmap.mmap | bytes, extension: str) -> Detected | None:
     if not _is_text(prefix):
         return None
-    head = prefix.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").replace(b"\0", b"")[:4096]
+    text = prefix.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").replace(b"\0", b"")
+    head = text[:HEAD_BYTES]
     lowered = head.lower()
     if lowered.startswith(b"{\\rtf"):
         return Detected("rtf", "application/rtf")
@@ -93,9 +95,10 @@ def _text(prefix: bytes, data: mmap.mmap | bytes, extension: str) -> Detected | 
         markup = _markup(head, lowered, extension)
         if markup is not None:
             return markup
-    if lowered.startswith(b"from ") and _email_headers(head.partition(b"\n")[2]) >= 2:
+    lines = head if len(text) <= HEAD_BYTES else head[: head.rfind(b"\n") + 1]  # whole ones: half a field is none
+    if lowered.startswith(b"from ") and _email_headers(lines.partition(b"\n")[2]) >= 2:
         return Detected("mbox", "application/mbox")
-    if _email_headers(head) >= (2 if extension in ("eml", "mht", "mhtml") else 3):
+    if _email_headers(lines) >= (2 if extension in ("eml", "mht", "mhtml") else 3):
         return Detected("eml", "message/rfc822")
     if extension in TEXT_KINDS:
         return Detected(*TEXT_KINDS[extension])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import xberg as library
 
 from daemon.converters.base import Converted, Document, EngineError, Options
+from daemon.converters.charset import decode
 from daemon.converters.markdown import holds_text, metadata_title, one_line, without_anonymous_images
 from daemon.errors import Kind
 
@@ -102,7 +104,7 @@ class Xberg:
         return version("xberg")
 
     def convert(self, document: Document, options: Options) -> Converted:
-        extracted = self._extraction.run(document, self._config)
+        extracted = self._extraction.run(_in_utf8(document), self._config)
         # An archive's own content is a listing; that of a mail or a report stands before what is embedded in it.
         parts = [] if document.kind == "7z" else [extracted.content]
         for child in extracted.children or []:
@@ -122,6 +124,11 @@ class Xberg:
             or (metadata_title(extracted.metadata.subject) if document.kind in MAILS else None),
             warnings=warnings,
         )
+
+
+def _in_utf8(document: Document) -> Document:
+    """Markup as xberg takes it, which looks for no other encoding."""
+    return replace(document, data=decode(document.data).encode()) if document.kind == "markup" else document
 
 
 def losses(extracted: Any) -> tuple[str, ...]:

@@ -250,6 +250,11 @@ def test_a_cut_character_does_not_change_the_encoding_of_the_rest() -> None:
     assert decode("Grüße ü".encode()[:-1]) == "Grüße \ufffd"
 
 
+@pytest.mark.parametrize("text", ["Total: 99 €\n", "Menu du Café\n", "Viele Grüße", "Menu du Café"])
+def test_the_last_letter_of_an_old_text_is_no_utf_8_that_is_cut_off(text: str) -> None:
+    assert decode(text.encode("cp1252")) == text
+
+
 def test_a_declared_codec_that_is_no_encoding_of_documents_is_not_used() -> None:
     for codec in ("idna", "unicode_escape", "punycode", "utf-7", "rot13", "zlib"):
         assert r"\x41" in decode(f'<?xml encoding="{codec}"?>'.encode() + rb"\x41 \xff" + b"\xff", markup=True)
@@ -263,3 +268,14 @@ def test_the_first_heading_is_found_in_time_that_grows_with_its_length() -> None
     assert first_heading("text\n## A *title* ##\n# B") == "A title"
     assert first_heading("```\n# no\n```\n# C#") == "C#"
     assert first_heading("# a" + " " * 19_000 + "x") is None, "and not in hours, as backtracking would take"
+
+
+@pytest.mark.parametrize("extension", ["eml", "txt"])
+def test_a_mail_is_one_wherever_its_head_is_cut_off(extension: str) -> None:
+    """Only the beginning is looked at, which may end within the name of a field."""
+    first = b"Received: by a\nFrom: a@example.com\nTo: b@example.com\nSubject: words\nDate: now\n"
+    rest = b"X-Organization-AuthSource: abc\nMIME-Version: 1.0\nContent-Type: text/plain\n\nwords\n"
+    for length in range(4000, 4110, 3):
+        folded = b"X-Seal: " + b"\n ".join(b"z" * 90 for _ in range(50))
+        mail = (first + folded)[: length - 1].rstrip() + b"\n" + rest
+        assert detect(f"a.{extension}", mail).kind == "eml", length

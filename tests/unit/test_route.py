@@ -501,6 +501,34 @@ def test_other_archives_and_mailboxes(real: Router, name: str, content: bytes) -
     assert "packed words" in real.convert(name, content, lambda engine: None).converted.markdown
 
 
+@pytest.mark.parametrize("field", [b"X400-Received: by a", b"X_Spam: no", b"Subject: One"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_no_message_of_a_mailbox_is_lost_for_its_first_field(real: Router, field: bytes, place: int) -> None:
+    start = b"From ann@example.com Mon Jan  1 10:00:00 2024\n"
+    messages = [b"From: a@example.com\nTo: b@example.com\n\nwords %d\n\n" % number for number in range(2)]
+    messages[place] = field + b"\n" + messages[place]
+    routed = real.convert("a.mbox", b"".join(start + message for message in messages), lambda engine: None)
+    assert all(f"words {number}" in routed.converted.markdown for number in range(2))
+    assert routed.converted.markdown.count("## Message") == 2
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.rst", "Grüße\n=====\n\nVon Müller aus Köln.\n"),
+        ("a.org", "* Grüße\n\nVon Müller aus Köln.\n"),
+        ("a.bib", "@book{a,\n  author = {Müller, Jörg},\n  title = {Grüße aus Köln},\n  year = {2001}\n}\n"),
+        ("a.ris", "TY  - BOOK\nAU  - Müller, Jörg\nTI  - Grüße aus Köln\nER  - \n"),
+    ],
+)
+def test_markup_in_old_encodings_keeps_its_letters(real: Router, name: str, text: str, encoding: str) -> None:
+    markdown = real.convert(name, text.encode(encoding), lambda engine: None).converted.markdown
+    assert "Müller" in markdown
+    assert "Grüße" in markdown
+    assert "\ufffd" not in markdown
+
+
 def test_a_mail_is_converted_with_its_attachments_once(real: Router) -> None:
     content = documents.eml("mail words", subject="Minutes", attachments={"note.txt": b"attached words"})
     routed = real.convert("a.eml", content, lambda engine: None)
