@@ -96,9 +96,10 @@ class Keeper:
             if self._given_up(fresh):
                 self._try_again()
             while not self._stopping and not self._ready(fresh):
-                if self._given_up(fresh) and not self._busy:  # one that is may serve this document, too
-                    self._trouble = self._failures[-1]
-                    raise self._cannot_start()
+                if self._given_up(fresh) and (fresh or not self._busy):  # one that is busy may serve this one, too
+                    if not (self._idle or self._busy):
+                        self._trouble = self._failures[-1]
+                    raise _cannot_start(self._failures[-1])
                 if fresh:
                     self._make_room()
                 self._state.wait(1.0)
@@ -117,7 +118,7 @@ class Keeper:
                 return
             if time.monotonic() >= self._again_at:
                 self._try_again()
-            raise self._cannot_start()
+            raise _cannot_start(self._trouble)
 
     def give_back(self, child: ChildProcess) -> str:
         """Return a child; one that is `unfit` or has died is ended and replaced in the background. Tells why it is."""
@@ -172,9 +173,6 @@ class Keeper:
         self._again_at = time.monotonic() + pause_seconds
         self._failures.clear()
         self._nudge()
-
-    def _cannot_start(self) -> EnvironmentProblem:
-        return EnvironmentProblem(f"no converter can be started: {self._trouble}", CANNOT_START_HINT, certain=True)
 
     def _make_room(self) -> None:
         """End an idle child where all have served and none would be started otherwise."""
@@ -325,3 +323,7 @@ class Keeper:
                 child.close()
                 with self._state:
                     self._ended.remove(child)
+
+
+def _cannot_start(reason: str) -> EnvironmentProblem:
+    return EnvironmentProblem(f"no converter can be started: {reason}", CANNOT_START_HINT, certain=True)

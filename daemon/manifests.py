@@ -69,16 +69,16 @@ class Manifests:
         with self._looking:
             self._look(stopped)
 
-    def finish(self, stopped: Callable[[], bool]) -> None:
+    def finish(self, stopped: Callable[[], bool], sick: Callable[[], bool]) -> None:
         """Write all the manifests that are due: nobody looks again. Raises FatalError where the job table is lost.
 
-        Each is tried once, also those behind one that cannot be written.
+        Each is tried once, also those behind one that cannot be written, unless that is because the surroundings are
+        `sick`: each of the others would wait for a server that does not answer.
         """
         with self._looking:
             for batch in self._due(None):
-                if stopped():
+                if stopped() or (not self._tried(batch, stopped) and sick()):
                     return
-                self._tried(batch, stopped)
 
     def _due(self, limit: int | None) -> list[Batch]:
         try:

@@ -97,7 +97,7 @@ class Roster:
     def serve(self, watches: Iterable[Watch]) -> Change:
         """Serve these and no others from now on. Raises EnvironmentProblem, with nothing changed, where the job table
         cannot be written; the caller begins and ends the threads of the posts."""
-        self._switches.paused()  # first of all, as it may not be possible
+        paused = self._switches.paused()  # first of all, as it may not be possible
         wanted = {watch.name: watch for watch in watches}
         before = dict(self._posts)
         removed = tuple(name for name in before if name not in wanted)
@@ -110,7 +110,7 @@ class Roster:
             del self._posts[name]
         for name in (*removed, *changed):
             before[name].health.retire()
-        begun = tuple(self._begin(wanted[name]) for name in (*added, *changed))
+        begun = tuple(self._begin(wanted[name], paused) for name in (*added, *changed))
         self._posts = {name: self._posts[name] for name in wanted}
         return Change(tuple(before[name] for name in (*removed, *changed)), begun, added, removed, changed)
 
@@ -131,14 +131,18 @@ class Roster:
                 else:
                     self._dispatcher.resume(name, OPERATOR)
 
-    def _begin(self, watch: Watch) -> Post:
+    def _begin(self, watch: Watch, paused: Paused) -> Post:
         if not self._dispatcher.has(watch.name):  # no job of it is handed out before it can be served
             self._dispatcher.open(watch.name, {RETIRED})
         post = self._build(watch)
         self._posts[watch.name] = post
         self.routes[watch.name] = post.route
         self.health[watch.name] = post.health
-        self.heed_switches()  # from here on whoever pauses finds it; before, it may have taken seconds to be made
+        try:
+            self.heed_switches()  # from here on whoever pauses finds it; before, it may have taken seconds to be made
+        except EnvironmentProblem:  # half of what is to be served cannot be taken back: as it was a moment ago
+            if paused.holds(watch.name):
+                self._dispatcher.pause(watch.name, OPERATOR)
         self._dispatcher.resume(watch.name, RETIRED)
         return post
 

@@ -136,7 +136,7 @@ class Drain:
         self._monotonic = monotonic
         self._progress = (-1, -1)
         self._asked_at = monotonic()
-        self._sick_seconds = 0.0
+        self._sick_seconds = self._well_seconds = 0.0
         self._idle_since: float | None = None
 
     def exit_code(self) -> int | None:
@@ -145,7 +145,7 @@ class Drain:
         progress = (self._tally.ended, self._tally.changed)
         if self._progress != progress:
             self._progress = progress
-            self._sick_seconds, self._idle_since = 0.0, None
+            self._sick_seconds, self._well_seconds, self._idle_since = 0.0, 0.0, None
         posts = self._parts.roster.posts()
         # The order of the questions matters: a file leaves discovery after it is queued, and the queue after it is
         # due for disposal.
@@ -179,11 +179,14 @@ class Drain:
         return 1
 
     def _sick_for_long(self, now: float, sick: bool, seen_all: bool) -> bool:
-        """In sum, since something last came to an end. A source that falls sick again and again before all of it has
-        been seen counts in between, too, unless there is work meanwhile."""
+        """In sum, since something last came to an end. Where a source falls sick again before all of it has been seen,
+        the time in between counts, too, unless there was work."""
         seconds, self._asked_at = now - self._asked_at, now
-        if sick or (self._sick_seconds and not seen_all and not self._parts.dispatcher.running()):
-            self._sick_seconds += seconds
+        if sick:
+            self._sick_seconds += self._well_seconds + seconds
+            self._well_seconds = 0.0
+        elif self._sick_seconds and not seen_all and not self._parts.dispatcher.running():
+            self._well_seconds += seconds
         return self._sick_seconds > ONCE_SICK_SECONDS
 
     def _tell_what_is_held_back(self) -> None:
@@ -341,18 +344,18 @@ class Supervisor:
                 self._parts.dispatcher.release_suspects()
             tick()
             if self._once and (exit_code := drain.exit_code()) is not None:
-                self._complete_batches()
-                return exit_code
+                return exit_code if self._complete_batches() else 1
             if self._once:
                 self._await_call(ONCE_LOOK_SECONDS)
             else:
                 self._await_call(LOOK_SECONDS if suspects_released else STARTING_LOOK_SECONDS)
 
-    def _complete_batches(self) -> None:
-        """Those that earlier runs with `once` had no time to see complete."""
-        for post in self._parts.roster.posts():
-            if not post.health.sick:
-                post.manifests.finish(lambda: self._stops > 0)
+    def _complete_batches(self) -> bool:
+        """Those that earlier runs with `once` had no time to see complete. False where the surroundings are sick."""
+        well = [post for post in self._parts.roster.posts() if not post.health.sick]
+        for post in well:
+            post.manifests.finish(lambda: self._stops > 0, post.health.blames_environment)
+        return not any(post.health.sick for post in well)
 
     def _await_call(self, seconds: float) -> None:
         with suppress(Empty):

@@ -133,6 +133,7 @@ class Disposer:
         if disposal.action == "keep":
             if folder is not None and hidden is not None:
                 self._give_back(folder, place, job)
+            self._root.look()  # what is hidden on a disk that is away just now is to come back, too
             raise SourceChanged("it is not to be disposed of any more")
         if folder is None or (hidden is None and (status is None or not place.holds(status))):
             return self._already_done(status, job, disposal)

@@ -427,6 +427,22 @@ def test_what_is_stuck_in_hiding_and_is_to_be_kept_now_comes_back_beside_a_newer
     assert bench.jobs.disposals.due() == []
 
 
+def test_what_is_hidden_and_to_be_kept_waits_for_a_source_that_is_away(bench: Bench) -> None:
+    bench.in_the_way("full")
+    bench.configured["success"] = bench.moves_to("full")
+    janitor = bench.janitor()
+    janitor.add(bench.completed("a.txt"))
+    bench.step(janitor)
+    bench.configured["success"] = KEEP
+    away = bench.inbox.rename(bench.inbox.parent / "away")
+    bench.step(janitor)
+    assert len(bench.jobs.disposals.due()) == 1
+    away.rename(bench.inbox)
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == ["a.txt"]
+    assert bench.jobs.disposals.due() == []
+
+
 def test_one_that_is_added_again_and_again_is_there_once(bench: Bench) -> None:
     """As by a watch that is removed and comes back, while somebody is at it and while nobody is."""
     job = bench.completed("a.txt")

@@ -189,7 +189,7 @@ def test_at_the_end_all_that_are_due_are_tried_once(keeper: Keeper, first: str) 
     if first != "fits":
         in_the_way.mkdir(parents=True)
     keeper.later()
-    keeper.manifests.finish(lambda: False)
+    keeper.manifests.finish(lambda: False, lambda: False)
     missing = [] if first == "fits" else [names[0]]
     assert [name for name in names if name not in missing and not keeper.lines(name)] == []
     assert [values["batch"] for event, values in keeper.log.events if event == "manifest not written"] == missing
@@ -200,8 +200,20 @@ def test_a_stop_ends_the_end(keeper: Keeper) -> None:
     keeper.done("x/a")
     keeper.done("y/a")
     keeper.later()
-    keeper.manifests.finish(lambda: keeper.lines("x") is not None)
+    keeper.manifests.finish(lambda: keeper.lines("x") is not None, lambda: False)
     assert keeper.due() == ["y"]
+
+
+def test_so_do_surroundings_that_are_sick(keeper: Keeper) -> None:
+    """Each of the others would wait for a server that does not answer."""
+    names = ["x", "y", "z"]
+    for name in names:
+        keeper.done(f"{name}/a")
+        (keeper.folder / "outbox" / f"{name}.manifest.jsonl").mkdir(parents=True)
+    keeper.later()
+    keeper.manifests.finish(lambda: False, lambda: True)
+    assert [values["batch"] for event, values in keeper.log.events if event == "manifest not written"] == ["x"]
+    assert keeper.due() == names
 
 
 def test_a_spool_that_is_gone_is_no_end_of_the_daemon(keeper: Keeper) -> None:

@@ -488,6 +488,20 @@ def test_where_no_other_can_be_started_those_that_live_are_waited_for(monkeypatc
         pool.probe()
 
 
+def test_who_wants_a_fresh_one_does_not_wait_for_those_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Pool(size=2)) as pool, ThreadPoolExecutor(2) as threads:
+        for first in [threads.submit(pool.run, "Slow 1") for _ in range(2)]:
+            assert first.result().markdown
+        monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+        slow = threads.submit(pool.run, "Slow 3")
+        until(lambda: pool.busy() == 1, "one is busy")
+        with pytest.raises(EnvironmentProblem, match="no converter can be started"):
+            pool.run("Crash")  # whose second attempt is to be in a fresh one
+        assert not slow.done()
+        pool.probe()  # one lives
+        assert slow.result().markdown
+
+
 def test_nothing_leaks_over_many_documents_and_crashes() -> None:
     with running(Pool(size=2)) as pool:
         pool.run("Echo")

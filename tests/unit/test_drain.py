@@ -139,6 +139,16 @@ def test_a_source_that_falls_sick_again_and_again_is_given_up(daemon: Daemon) ->
     assert (codes[0], codes[-1]) == (None, 1)
 
 
+def test_a_source_that_takes_long_to_be_looked_at_and_was_sick_for_a_moment_is_waited_for(daemon: Daemon) -> None:
+    daemon.posts["a"].discovery.left = None
+    daemon.posts["a"].health.sick = True
+    assert daemon.ask() is None
+    daemon.posts["a"].health.sick = False
+    assert daemon.ask(5 * ONCE_SICK_SECONDS) is None
+    daemon.posts["a"].discovery.left = 0
+    assert (daemon.ask(), daemon.said()) == (0, [])
+
+
 def test_what_fails_at_each_try_is_given_up_though_it_is_tried_in_between(daemon: Daemon) -> None:
     daemon.dispatcher.add([job(1)])
     codes = []

@@ -130,6 +130,27 @@ def test_a_pause_that_comes_while_its_watch_is_made_holds_from_its_first_moment_
     assert seen == {"a": True, "b": True}
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_watch_is_served_though_the_pauses_cannot_be_read_again(
+    house: House, paused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what is to be served cannot be taken back: it is begun with the pauses of a moment ago."""
+    house.jobs.register("a", "in", "out")
+    if paused:
+        house.switches.pause("a")
+
+    def sicken(name: str) -> None:
+        def fail() -> None:
+            raise EnvironmentProblem("the disk is sick", "")
+
+        monkeypatch.setattr(house.switches, "paused", fail)
+
+    house.building = sicken
+    change = house.roster.serve([house.watch("a")])
+    assert [post.route.watch.name for post in change.begun] == ["a"]
+    assert house.dispatcher.paused("a") is paused
+
+
 def test_pauses_at_the_same_time_all_hold(house: House) -> None:
     names = [f"watch{number}" for number in range(8)]
     house.roster.serve([house.watch(name) for name in names])
