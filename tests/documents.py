@@ -419,6 +419,29 @@ def gzipped(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
+def sevenz(members: Mapping[str, str | bytes]) -> bytes:
+    """An archive of 7-Zip in which the members are stored as they are, one after the other in one folder."""
+    contents = [content.encode() if isinstance(content, str) else content for content in members.values()]
+    packed, number = b"".join(contents), _sevenz_number
+    sizes = b"".join(number(len(content)) for content in contents[:-1])  # the last one is the rest
+    checksums = b"".join(struct.pack("<I", zlib.crc32(content)) for content in contents)
+    names = b"\0" + "".join(f"{name}\0" for name in members).encode("utf-16-le")
+    streams = b"\x06" + number(0) + number(1) + b"\x09" + number(len(packed)) + b"\0"
+    folder = b"\x07\x0b" + number(1) + b"\0" + b"\x01\x01\x00" + b"\x0c" + number(len(packed)) + b"\0"
+    substreams = (
+        b"\x08\x0d" + number(len(contents)) + (b"\x09" + sizes if sizes else b"") + b"\x0a\x01" + checksums + b"\0"
+    )
+    files = b"\x05" + number(len(contents)) + b"\x11" + number(len(names)) + names + b"\0"
+    header = b"\x01\x04" + streams + folder + substreams + b"\0" + files + b"\0"
+    start = struct.pack("<QQI", len(packed), len(header), zlib.crc32(header))
+    return b"7z\xbc\xaf\x27\x1c\0\x04" + struct.pack("<I", zlib.crc32(start)) + start + packed + header
+
+
+def _sevenz_number(value: int) -> bytes:
+    """A number in its longest form: all bits of the first byte tell that eight bytes follow."""
+    return b"\xff" + struct.pack("<Q", value)
+
+
 # ---------------------------------------------------------------- hostile documents
 
 ENTITIES = "".join(f'<!ENTITY l{level} "{f"&l{level - 1};" * 10}">' for level in range(1, 10))

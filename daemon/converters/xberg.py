@@ -106,12 +106,8 @@ class Xberg:
     def convert(self, document: Document, options: Options) -> Converted:
         extracted = self._extraction.run(_in_utf8(document), self._config)
         # An archive's own content is a listing; that of a mail or a report stands before what is embedded in it.
-        parts = [] if document.kind == "7z" else [extracted.content]
-        for child in extracted.children or []:
-            # Some formats, mails among them, have it in their content already.
-            if child.result.content.strip() not in extracted.content:
-                parts += _members(child, child.path)
-        markdown = "\n\n".join(parts)
+        own = [] if document.kind == "7z" else [extracted.content]
+        markdown = "\n\n".join([*own, *_embedded(extracted, "".join(own))])
         if document.kind in ILLUSTRATED_KINDS:
             markdown = without_anonymous_images(markdown)
         warnings = losses(extracted)
@@ -153,9 +149,25 @@ def _blank_members(entries: Iterable[Any], path: str) -> Iterator[str]:
         yield from _blank_members(nested, f"{path}{entry.path}/")
 
 
-def _members(entry: Any, path: str) -> list[str]:
-    """The members of an archive, those of archives in it included, each under its path."""
-    nested = entry.result.children or []
-    if nested:
-        return [member for child in nested for member in _members(child, f"{path}/{child.path}")]
-    return [f"## {one_line(path)}\n\n{entry.result.content.strip()}"] if entry.result.content.strip() else []
+def _embedded(extracted: Any, kept: str, path: str = "") -> Iterator[str]:
+    """What is embedded in a document, at any depth, each under its path.
+
+    `kept` is the document's own text. Some formats, mails among them, have in it what is embedded, too; that is not
+    repeated.
+    """
+    entries = extracted.children or []
+    if _is_archive(extracted):
+        entries = sorted(entries, key=lambda entry: entry.path)  # they come in any order, each time in another
+    for entry in entries:
+        entry_path = f"{path}{entry.path}"
+        is_listing = _is_archive(entry.result) and entry.result.children
+        content = "" if is_listing else entry.result.content.strip()
+        if content not in kept:
+            yield f"## {one_line(entry_path)}\n\n{content}"
+        yield from _embedded(entry.result, content, f"{entry_path}/")
+
+
+def _is_archive(extracted: Any) -> bool:
+    """Whether its content is a listing, which says no more than its members do."""
+    kind = extracted.metadata.format
+    return kind is not None and kind.archive is not None

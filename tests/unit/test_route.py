@@ -6,6 +6,7 @@ import os
 import sysconfig
 import tarfile
 from collections.abc import Callable, Mapping
+from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 
@@ -535,6 +536,42 @@ def test_a_mail_is_converted_with_its_attachments_once(real: Router) -> None:
     assert routed.converted.title == "Minutes"
     assert "mail words" in routed.converted.markdown
     assert routed.converted.markdown.count("attached words") == 1
+
+
+@pytest.mark.parametrize("members", [{"a.txt": "first words\n"}, {"a.txt": "first words\n", "b.log": "other words\n"}])
+def test_the_texts_in_a_7z_are_there_once(real: Router, members: dict[str, str]) -> None:
+    routed = real.convert("a.7z", documents.sevenz(members), lambda engine: None)
+    assert routed.warnings == ()
+    for name, text in members.items():
+        assert routed.converted.markdown.count(f"## {name}\n\n{text.strip()}") == 1
+        assert routed.converted.markdown.count(text.strip()) == 1
+
+
+def offer() -> EmailMessage:
+    """A mail that holds what a mail can: headers, two forms of its text, a table and an archive."""
+    mail = EmailMessage()
+    mail["Subject"] = "Offer"
+    mail["From"] = "ann@example.com"
+    mail.set_content("plain")
+    mail.add_alternative("<p>We accept the price of 900 euros.</p>", subtype="html")
+    mail.add_attachment(b"article,price\nscrew,17\n", maintype="text", subtype="csv", filename="c.csv")
+    archive = documents.zipped({"z.docx": documents.docx("packed words")})
+    mail.add_attachment(archive, maintype="application", subtype="zip", filename="z.zip")
+    return mail
+
+
+def test_an_attached_mail_with_attachments_keeps_its_own_text(real: Router) -> None:
+    outer = EmailMessage()
+    outer["Subject"] = "Forwarded"
+    outer["From"] = "bob@example.com"
+    outer.set_content("outer words")
+    outer.add_attachment(offer())
+    markdown = real.convert("a.eml", bytes(outer), lambda engine: None).converted.markdown
+    for text in ("outer words", "**Subject**: Offer", "900 euros", "screw,17", "packed words"):
+        assert markdown.count(text) == 1, text
+    packed = real.convert("a.7z", documents.sevenz({"a.eml": bytes(offer())}), lambda engine: None).converted.markdown
+    for text in ("## a.eml\n", "**Subject**: Offer", "900 euros", "screw,17", "packed words"):
+        assert packed.count(text) == 1, text
 
 
 def test_attachments_that_are_not_read_are_told(real: Router) -> None:
