@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import tarfile
 from collections.abc import Callable, Mapping
@@ -545,6 +546,13 @@ def test_the_texts_in_a_7z_are_there_once(real: Router, members: dict[str, str])
     for name, text in members.items():
         assert routed.converted.markdown.count(f"## {name}\n\n{text.strip()}") == 1
         assert routed.converted.markdown.count(text.strip()) == 1
+
+
+def test_the_members_of_a_7z_stand_in_the_same_order_each_time(real: Router) -> None:
+    names = [f"{letter}.txt" for letter in "hcafbegd"]
+    content = documents.sevenz({name: f"words of {name}\n" for name in names})
+    markdown = real.convert("a.7z", content, lambda engine: None).converted.markdown
+    assert re.findall(r"^## (\S+)$", markdown, re.MULTILINE) == sorted(names)
 
 
 def offer() -> EmailMessage:
