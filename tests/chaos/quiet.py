@@ -15,6 +15,7 @@ from tests.chaos import manifests
 from tests.chaos.accounts import miscounted, put_back
 from tests.chaos.checks import FINAL, Findings, Watchman, too_large
 from tests.chaos.commands import DONE
+from tests.chaos.documents_of import swap_while_fetched
 from tests.chaos.faults_of import back
 from tests.chaos.layout import Watch
 from tests.chaos.model import Document, Model, compose
@@ -60,7 +61,7 @@ class Quiet:
             if not (again := self._to_retry()):
                 break
             self._retry(again)
-        if not self._repeats() or not self._is_operated():
+        if not (self._repeats() and self._is_operated() and self._is_swapped()):
             return False
         for complaint in put_back(self._world, STALLED_SECONDS):
             self._findings.add(complaint)
@@ -88,6 +89,11 @@ class Quiet:
         if paused.returncode != DONE:
             self._findings.add(f"a sound daemon does not pause: {paused.stderr[:500]}")
         self._resume()
+        return self._settled()
+
+    def _is_swapped(self) -> bool:
+        """An object is swapped while it is fetched. Amid faults it may not be fetched in time."""
+        swap_while_fetched(self._world, self._model, random.Random(len(self._model)))
         return self._settled()
 
     def _go_on(self) -> None:

@@ -72,6 +72,16 @@ class Bench:
     def hidden(self) -> bool:
         return any(name.startswith(".convertd-disposing-") for name in os.listdir(self.inbox))
 
+    def stuck(self) -> tuple[Janitor, Job]:
+        """A document that is hidden, as it cannot be moved to where it was to go."""
+        self.in_the_way("full")
+        self.configured["success"] = self.moves_to("full")
+        janitor, job = self.janitor(), self.completed("a.txt")
+        janitor.add(job)
+        self.step(janitor)
+        assert self.hidden()
+        return janitor, job
+
     def taken(self, name: str, watch: str = "inbox") -> Job:
         """A document that is being converted."""
         path = self.inbox / name
@@ -353,13 +363,7 @@ def test_a_document_is_looked_for_where_a_disposal_in_between_has_moved_it(bench
 
 
 def test_a_reload_leads_what_is_stuck_to_the_new_target(bench: Bench) -> None:
-    bench.in_the_way("full")
-    bench.configured["success"] = bench.moves_to("full")
-    janitor = bench.janitor()
-    job = bench.completed("a.txt")
-    janitor.add(job)
-    bench.step(janitor)
-    assert bench.hidden()
+    janitor, job = bench.stuck()
     assert "a.txt" in (bench.notes[-1] or "")
     bench.configured["success"] = bench.moves_to("done")
     janitor.add(job)  # as a reload does; nobody waits for the pause to be over
@@ -373,13 +377,7 @@ def test_a_reload_leads_what_is_stuck_to_the_new_target(bench: Bench) -> None:
 
 @pytest.mark.parametrize("again", [True, False])
 def test_what_is_to_be_kept_after_a_reload_comes_back_under_its_name(bench: Bench, *, again: bool) -> None:
-    bench.in_the_way("full")
-    bench.configured["success"] = bench.moves_to("full")
-    janitor = bench.janitor()
-    job = bench.completed("a.txt")
-    janitor.add(job)
-    bench.step(janitor)
-    assert bench.hidden()
+    janitor, job = bench.stuck()
     bench.configured["success"] = KEEP
     if again:
         janitor.add(job)
@@ -392,12 +390,7 @@ def test_what_is_to_be_kept_after_a_reload_comes_back_under_its_name(bench: Benc
 def test_what_cannot_be_brought_back_just_now_is_brought_back_later(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.in_the_way("full")
-    bench.configured["success"] = bench.moves_to("full")
-    janitor = bench.janitor()
-    job = bench.completed("a.txt")
-    janitor.add(job)
-    bench.step(janitor)
+    janitor, _ = bench.stuck()
     bench.configured["success"] = KEEP
 
     def refuse(*arguments: Any, **values: Any) -> None:
@@ -414,12 +407,7 @@ def test_what_cannot_be_brought_back_just_now_is_brought_back_later(
 
 
 def test_what_is_stuck_in_hiding_and_is_to_be_kept_now_comes_back_beside_a_newer_version(bench: Bench) -> None:
-    bench.in_the_way("full")
-    bench.configured["success"] = bench.moves_to("full")
-    janitor = bench.janitor()
-    janitor.add(bench.completed("a.txt"))
-    bench.step(janitor)
-    assert bench.hidden()
+    janitor, _ = bench.stuck()
     bench.taken("a.txt")
     bench.configured["success"] = KEEP
     bench.step(janitor)
@@ -428,11 +416,7 @@ def test_what_is_stuck_in_hiding_and_is_to_be_kept_now_comes_back_beside_a_newer
 
 
 def test_what_is_hidden_and_to_be_kept_waits_for_a_source_that_is_away(bench: Bench) -> None:
-    bench.in_the_way("full")
-    bench.configured["success"] = bench.moves_to("full")
-    janitor = bench.janitor()
-    janitor.add(bench.completed("a.txt"))
-    bench.step(janitor)
+    janitor, _ = bench.stuck()
     bench.configured["success"] = KEEP
     away = bench.inbox.rename(bench.inbox.parent / "away")
     bench.step(janitor)
