@@ -53,9 +53,10 @@ from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.sources.submitted import SubmittedSource
 from daemon.statedir import StateDir
 from daemon.submissions import Submissions
-from daemon.supervisor import Parts, Stops, Supervisor, Tally
+from daemon.supervisor import Parts, Stops, Supervisor
 from daemon.switches import Switches
 from daemon.systemd import Notifier, watchdog_seconds
+from daemon.tally import Tally
 from daemon.vitals import Vitals
 from daemon.worker import Worker
 

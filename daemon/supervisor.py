@@ -23,74 +23,24 @@ from daemon.endings import Endings
 from daemon.errors import ConvertdError, FatalError
 from daemon.jobs import JobTable
 from daemon.logs import Log
-from daemon.model import State
 from daemon.monitor import MonitorServer
 from daemon.notify import Messenger
+from daemon.once import LOOK_SECONDS as ONCE_LOOK_SECONDS
+from daemon.once import Once
 from daemon.pool import ConverterPool
-from daemon.roster import OPERATOR, RETIRED, Change, Post, Roster
+from daemon.roster import Change, Post, Roster
 from daemon.service import Service
+from daemon.tally import Tally
 from daemon.worker import Worker
 
 DRAIN_SECONDS = 25.0
 STOP_AT_ONCE_SECONDS = 5.0
 TELL_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 2.0
-ONCE_SICK_SECONDS = 60.0
-ONCE_UNREADY_SECONDS = 60.0
-RATE_WINDOW_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 STARTING_LOOK_SECONDS = 0.2
-ONCE_LOOK_SECONDS = 0.05
-RECHECK_SECONDS = 0.6
-HELD_BACK = {
-    OPERATOR: "jobs are held back by `convertd pause`",
-    RETIRED: "jobs wait for their watches to be configured again",
-}
-"""Why a watch is paused for longer than `--once` waits, and what is said of its jobs then."""
 OUTLASTING = ("endings", "control", "monitor", "notify-")
 """Threads that serve until all others have ended."""
-
-
-class Tally:
-    """Counts what has ended since the start. Thread-safe."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._started = monotonic()
-        self._recent: list[float] = []
-        self.ended = 0
-        self.changed = 0
-        self.completed = 0
-        self.failed = 0
-
-    def add(self, state: State) -> None:
-        """A job has ended."""
-        now = self._monotonic()
-        with self._lock:
-            self.ended += 1
-            self.changed += state is State.SUPERSEDED
-            self.completed += state is State.COMPLETED
-            self.failed += state is State.FAILED
-            self._recent.append(now)
-            if self._recent[0] < now - 2 * RATE_WINDOW_SECONDS:
-                self._recent = [ended for ended in self._recent if ended >= now - RATE_WINDOW_SECONDS]
-
-    def note_change(self) -> None:
-        """A document was found changed outside of a job."""
-        with self._lock:
-            self.changed += 1
-
-    def per_second(self) -> float:
-        """Jobs ended per second over the last minute."""
-        now = self._monotonic()
-        window = min(RATE_WINDOW_SECONDS, max(now - self._started, 1.0))
-        with self._lock:
-            return sum(ended >= now - window for ended in self._recent) / window
-
-    @property
-    def uptime_seconds(self) -> float:
-        return self._monotonic() - self._started
 
 
 @dataclass(frozen=True)
@@ -121,80 +71,6 @@ class Parts:
     service: Service
     messenger: Messenger
     monitor: MonitorServer | None
-
-
-class Drain:
-    """When `--once` is at its end: everything that was there is converted and disposed of, or will not be.
-
-    What an operator holds back is not waited for. Asked again and again by one thread.
-    """
-
-    def __init__(self, parts: Parts, tally: Tally, log: Log, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._parts = parts
-        self._tally = tally
-        self._log = log
-        self._monotonic = monotonic
-        self._progress = (-1, -1)
-        self._asked_at = monotonic()
-        self._sick_seconds = self._well_seconds = 0.0
-        self._idle_since: float | None = None
-
-    def exit_code(self) -> int | None:
-        """The exit code, once it is known."""
-        now = self._monotonic()
-        progress = (self._tally.ended, self._tally.changed)
-        if self._progress != progress:
-            self._progress = progress
-            self._sick_seconds, self._well_seconds, self._idle_since = 0.0, 0.0, None
-        posts = self._parts.roster.posts()
-        # The order of the questions matters: a file leaves discovery after it is queued, and the queue after it is
-        # due for disposal.
-        left = {post.route.watch: post.discovery.left for post in posts}
-        held_back = self._parts.dispatcher.held_back(HELD_BACK)
-        seen_all = None not in left.values()
-        idle = seen_all and self._parts.dispatcher.idle(but_for=held_back)
-        if self._sick_for_long(now, any(post.health.sick for post in posts), seen_all):
-            self._log.error("giving up: the surroundings are sick", seconds=ONCE_SICK_SECONDS)
-            return 1
-        if not idle:
-            self._idle_since = None
-            return None
-        self._idle_since = self._idle_since or now
-        unready = {watch: number for watch, number in left.items() if number and watch.name not in held_back}
-        undisposed = self._parts.janitor.backlog()
-        if not unready and not undisposed:
-            # A document found changed goes back to discovery, which takes a moment to look at it.
-            if now - self._idle_since < (RECHECK_SECONDS if self._tally.changed else ONCE_LOOK_SECONDS / 2):
-                return None
-            self._tell_what_is_held_back()
-            return 1 if self._tally.failed else 0
-        settle_seconds = max((watch.settle_seconds for watch in unready), default=0.0)
-        if now - self._idle_since <= settle_seconds + ONCE_UNREADY_SECONDS:
-            return None
-        self._log.error(
-            "giving up on files that do not become free",
-            still_written=sum(unready.values()),
-            not_disposed_of=undisposed,
-        )
-        return 1
-
-    def _sick_for_long(self, now: float, sick: bool, seen_all: bool) -> bool:
-        """In sum, since something last came to an end. Where a source falls sick again before all of it has been seen,
-        the time in between counts, too, unless there was work."""
-        seconds, self._asked_at = now - self._asked_at, now
-        if sick:
-            self._sick_seconds += self._well_seconds + seconds
-            self._well_seconds = 0.0
-        elif self._sick_seconds and not seen_all and not self._parts.dispatcher.running():
-            self._well_seconds += seconds
-        return self._sick_seconds > ONCE_SICK_SECONDS
-
-    def _tell_what_is_held_back(self) -> None:
-        dispatcher = self._parts.dispatcher
-        for reason, event in HELD_BACK.items():
-            held_back = dispatcher.census(dispatcher.held_back([reason]))
-            if held_back.pending or held_back.more:
-                self._log.warning(event, jobs=held_back.pending, more=held_back.more)
 
 
 class Supervisor:
@@ -330,7 +206,8 @@ class Supervisor:
     # -- run ---------------------------------------------------------------------------------------------------
 
     def _watch_over(self, tick: Callable[[], None]) -> int:
-        drain = Drain(self._parts, self._tally, self._log)
+        parts = self._parts
+        once = Once(parts.roster, parts.dispatcher, parts.janitor, self._tally, self._log)
         suspects_released = False
         while True:
             self._raise_if_broken()
@@ -343,7 +220,7 @@ class Supervisor:
                 suspects_released = True
                 self._parts.dispatcher.release_suspects()
             tick()
-            if self._once and (exit_code := drain.exit_code()) is not None:
+            if self._once and (exit_code := once.exit_code()) is not None:
                 return exit_code if self._complete_batches() else 1
             if self._once:
                 self._await_call(ONCE_LOOK_SECONDS)

@@ -15,7 +15,7 @@ from tests.harness import ROOT, environment
 LAYERS = (
     {"errors", "faults", "words", "meters", "memory", "inflow"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
-    {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"},
+    {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"} | {"tally"},
     {"migration", "tables", "converters", "addresses", "logs", "monitor"},
     {"settings", "payload", "intake"},
     {"config", "naming", "results", "db", "keeper", "s3"},
@@ -26,7 +26,7 @@ LAYERS = (
     | {"vitals", "notify", "metrics"},
     {"manifests", "submissions", "discovery", "endings", "service"},
     {"worker", "roster"},
-    {"live", "reload"},
+    {"live", "reload", "once"},
     {"supervisor"},
     {"app"},
     {"checks"},
