@@ -29,6 +29,7 @@ RECORD_AGAIN_SECONDS = 1.0
 class _Completed(NamedTuple):
     """What is to be said and done of a converted document, once that is recorded."""
 
+    route: Route
     job: Job
     dispose: bool
     engine: str
@@ -76,7 +77,7 @@ class Endings:
         """
         dispose = route.on_success(job).action != "keep"
         completion = self._jobs.completion(job, conversion, output, dispose=dispose)
-        one = _Completed(job, dispose, conversion.engine, conversion.convert_seconds, output, completion)
+        one = _Completed(route, job, dispose, conversion.engine, conversion.convert_seconds, output, completion)
         if not self._admitted():
             self._dispatcher.done(job)
             self._left(job)
@@ -113,10 +114,17 @@ class Endings:
                 if self._halt.wait(RECORD_AGAIN_SECONDS):
                     return False
 
-    def settle(self, job: Job, state: State) -> None:
-        """It is recorded that the job has ended."""
-        self._routes[job.watch].documents(job).settled(job, state)
+    def settle(self, route: Route, job: Job, state: State) -> None:
+        """It is recorded that the job, which this route has run, has ended."""
+        self.tell_source(route, job, state)
         self._ended(state)
+
+    def tell_source(self, route: Route, job: Job, state: State) -> None:
+        """The job that this route has run need not be waited for any more."""
+        began, now = route.documents(job), self._routes[job.watch].documents(job)
+        began.settled(job, state)
+        if now is not began:  # the watch was configured anew meanwhile, and both may wait for it
+            now.settled(job, state)
 
     def unrecorded(self, job: Job) -> None:
         """What was made of the document is in the sink, and yet that is not the end of the job: somebody else has ended
@@ -140,7 +148,7 @@ class Endings:
         if ended:
             if one.dispose:
                 self._janitor.add(job)
-            self.settle(job, State.COMPLETED)
+            self.settle(one.route, job, State.COMPLETED)
         self._dispatcher.done(job)  # also where somebody else has ended it, or the daemon halts
         self._left(job)
         if ended:

@@ -110,9 +110,9 @@ class Worker:
         except SourceChanged as changed:
             self._changed(route, job, changed)
         except SourceVanished:
-            self._vanished(job)
+            self._vanished(route, job)
         except Cancelled:
-            self._end(job, State.CANCELLED)
+            self._end(route, job, State.CANCELLED)
         except DocumentError as error:
             self._fail(route, job, error)
         except TransientError as error:
@@ -152,10 +152,10 @@ class Worker:
             return True
         if outcome.state is None:
             self._record(lambda: self._jobs.fold(job))
-            route.documents(job).settled(job, State.COMPLETED)
+            self._endings.tell_source(route, job, State.COMPLETED)
             self._dispatcher.done(job)
         else:
-            self._end(job, outcome.state)
+            self._end(route, job, outcome.state)
         return False
 
     def _failed_attempt(self, route: Route, job: Job, error: TransientError) -> None:
@@ -176,7 +176,7 @@ class Worker:
 
     def _fail(self, route: Route, job: Job, error: DocumentError | TransientError) -> None:
         if not self._jobs.is_current(job):
-            self._end(job, State.SUPERSEDED)
+            self._end(route, job, State.SUPERSEDED)
             return
         if self._jobs.has_output(job):
             error.message += "; the output of an earlier version is kept"
@@ -204,7 +204,7 @@ class Worker:
             return
         if dispose:
             self._janitor.add(job)
-        self._settle(job, State.FAILED)
+        self._settle(route, job, State.FAILED)
         self._dispatcher.done(job)
         self._log.warning("failed", **about(job), kind=error.kind.value, error=error.message, hint=error.hint)
 
@@ -226,28 +226,29 @@ class Worker:
             self._changes.clear()
         self._changes[document] = job.version
         self._record(lambda: self._jobs.end(job, State.SUPERSEDED))
-        route.source.recheck(job.source)  # before `done`: there is no moment at which nobody has the document
-        self._settle(job, State.SUPERSEDED)
+        # Before `done`: there is no moment at which nobody has the document.
+        self._routes[job.watch].source.recheck(job.source)
+        self._settle(route, job, State.SUPERSEDED)
         self._dispatcher.done(job)
         self._log.info("changed while it was read", **about(job))
 
-    def _vanished(self, job: Job) -> None:
+    def _vanished(self, route: Route, job: Job) -> None:
         """A missing folder makes every document in it look gone: ask the watch's probe before believing it."""
         if self._health[job.watch].blames_environment():
             self._release(job)
         else:
-            self._end(job, State.VANISHED)
+            self._end(route, job, State.VANISHED)
 
-    def _end(self, job: Job, state: State) -> None:
+    def _end(self, route: Route, job: Job, state: State) -> None:
         self._record(lambda: self._jobs.end(job, state))
-        self._settle(job, state)
+        self._settle(route, job, state)
         self._dispatcher.done(job)
         self._log.info(state.value, **about(job))
 
-    def _settle(self, job: Job, state: State) -> None:
+    def _settle(self, route: Route, job: Job, state: State) -> None:
         """Tell whoever waits for it that the job has ended."""
         self._acquit(job)
-        self._endings.settle(job, state)
+        self._endings.settle(route, job, state)
 
     def _acquit(self, job: Job) -> None:
         """Nothing need be held against the job any more."""

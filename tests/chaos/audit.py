@@ -134,10 +134,10 @@ def _watch_jobs(journal: Journal, syncs: Syncs, waits: Waits) -> None:
         return completion(self, job, conversion, output, dispose=dispose)
 
     @functools.wraps(settle)
-    def watched_settle(self: Endings, job: Any, state: Any) -> None:
+    def watched_settle(self: Endings, route: Any, job: Any, state: Any) -> None:
         if state in ENDED and (durable := _state_of(job.id)) == "processing":  # a retry may have made it pending by now
             journal.add("violations", f"job {job.id} is said to be {state} and is {durable}")
-        settle(self, job, state)
+        settle(self, route, job, state)
 
     @functools.wraps(back_off)
     def watched_back_off(self: JobTable, job: Any, error: Any, not_before: float) -> bool:

@@ -197,9 +197,9 @@ def _leak_memory() -> None:
     settle: Any = Endings.settle
     kept: list[bytes] = []
 
-    def hoarding(self: Any, job: Any, state: Any) -> None:
+    def hoarding(self: Any, route: Any, job: Any, state: Any) -> None:
         kept.append(os.urandom(LEAK_BYTES))
-        settle(self, job, state)
+        settle(self, route, job, state)
 
     Endings.settle = hoarding  # type: ignore[method-assign]
 

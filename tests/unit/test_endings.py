@@ -54,8 +54,9 @@ class Table:
         self.warnings: list[tuple[str, int]] = []
         silent = cast(Any, SimpleNamespace(**dict.fromkeys(("info", "error"), lambda event, **values: None)))
         silent.warning = lambda event, **values: self.warnings.append((event, values.get("job", 0)))
+        self.routes = {"inbox": self.route}
         self.endings = Endings(
-            {"inbox": self.route},
+            self.routes,
             {"inbox": Health("inbox", lambda size_bytes: None, self.dispatcher, silent)},
             self.jobs,
             self.dispatcher,
@@ -192,6 +193,17 @@ def test_what_a_disk_has_refused_that_is_well_by_now_is_recorded_at_once(table: 
     until(table.dispatcher.idle, "both are done")
     assert table.states() == ["completed", "completed"]
     assert not table.dispatcher.paused("inbox"), "the disk is well"
+
+
+def test_the_source_that_a_watch_had_when_the_job_began_is_told_beside_the_one_it_has_now(table: Table) -> None:
+    """A queue keeps the message hidden that the old one has in hand, until that one is told."""
+    (job,) = table.taken(1)
+    later = cast(Any, SimpleNamespace(settled=lambda job, state: table.told.append(("settled by the new one", job.id))))
+    table.routes["inbox"] = replace(table.route, source=later)
+    table.completed(job)
+    until(table.dispatcher.idle, "it is done")
+    assert table.told[:2] == [("settled", job.id), ("settled by the new one", job.id)]
+    assert table.told.count(("ended", State.COMPLETED)) == 1
 
 
 def test_what_is_told_leaves_no_garbage(table: Table) -> None:
