@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from daemon import install
+from daemon import install, units
 from daemon.checks.base import Check, Finding, Group, Stopping, ok, warning
 from daemon.checks.remedies import quoted
 from daemon.config import Config
+from daemon.needs import program
 
-WRITABLE = ("ReadWritePaths=", "BindPaths=")
+READABLE, BOUND = "BindReadOnlyPaths=", "BindPaths="
+FOLDERS = (READABLE, BOUND, "ReadWritePaths=")
 ALONE = {"PrivateNetwork=yes", "IPAddressDeny=any"}
 
 
@@ -32,7 +34,7 @@ def _check(config: Config, path: str) -> Check:
         if there.partition("\n")[0] != wanted.partition("\n")[0]:
             yield ok(f"{path} is not by `convertd install` for this configuration, and not looked at")
             return
-        lacking = list(_lacking(_settings(wanted), _settings(there)))
+        lacking = list(_lacking(_settings(wanted) - _of_the_program(), _settings(there)))
         if lacking:
             name = os.path.basename(path).removesuffix(".service")
             command = f"sudo convertd install --config {quoted(str(config.path))}"
@@ -47,9 +49,17 @@ def _check(config: Config, path: str) -> Check:
 
 
 def _lacking(wanted: set[str], there: set[str]) -> Iterator[str]:
-    yield from sorted(line for line in wanted if line.startswith(WRITABLE) and line not in there)
+    """What may be written can be read, too."""
+    for line in sorted(wanted):
+        if line.startswith(FOLDERS) and there.isdisjoint((line, line.replace(READABLE, BOUND, 1))):
+            yield line
     if there & ALONE - wanted:
         yield "a network"
+
+
+def _of_the_program() -> set[str]:
+    """The lines for the installation that runs this check: the service may be started from another one."""
+    return {f"{READABLE}{text}" for text in map(units.quoted, program()[1])}
 
 
 def _settings(text: str) -> set[str]:

@@ -481,6 +481,39 @@ def test_a_unit_that_is_of_an_older_configuration(tmp_path: Path) -> None:
     assert found is not None and found.level is Level.OK and "not looked at" in found.what
 
 
+def test_a_unit_whose_service_cannot_see_what_it_reads(tmp_path: Path) -> None:
+    """Sources that are kept, data of OCR and secrets in homes reach the service only where its unit binds them."""
+    watch = '[[watch]]\nname = "a"\nsource = "{0}"\nsink = "/srv/out"\n'
+    assert unit_of(tmp_path, watch.format("/srv/in")) is None
+    config = configuration.load(str(tmp_path / "convertd.toml"))
+    file = tmp_path / "units" / "convertd.service"
+    file.parent.mkdir()
+    file.write_text(install.plan(config, for_user=False).text)
+    at_home = watch.format("/home/nobody/in")
+    found = unit_of(tmp_path, at_home)
+    assert found is not None and found.level is Level.WARNING
+    assert found.what.endswith("the service lacks: BindReadOnlyPaths=/home/nobody/in")
+    found = unit_of(tmp_path, 'ocr.tessdata_dir = "/root/data"\n' + watch.format("/srv/in"))
+    assert found is not None and found.what.endswith("the service lacks: BindReadOnlyPaths=/root")
+    with file.open("a") as unit_file:
+        unit_file.write("[Service]\nBindPaths=-/home/nobody/in\n")
+    found = unit_of(tmp_path, at_home)
+    assert found is not None and found.level is Level.OK
+
+
+def test_a_unit_that_starts_another_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit_of(tmp_path, CONFIG)
+    config = configuration.load(str(tmp_path / "convertd.toml"))
+    file = tmp_path / "units" / "convertd.service"
+    file.parent.mkdir()
+    file.write_text(install.plan(config, for_user=False).text)
+    here = (["/home/nobody/venv/bin/convertd"], ["/home/nobody/venv"])
+    monkeypatch.setattr(install, "program", lambda: here)
+    monkeypatch.setattr(unit, "program", lambda: here)
+    found = unit_of(tmp_path, CONFIG)
+    assert found is not None and found.level is Level.OK
+
+
 # -- what is examined --------------------------------------------------------------------------------------------------
 
 
