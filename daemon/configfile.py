@@ -37,7 +37,9 @@ def state_dir_of(path: str) -> str | None:
         raw = parse(os.path.abspath(path)).get("state_dir", "state")
     except ConfigError:
         return None
-    return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(path)), raw)) if isinstance(raw, str) else None
+    if not isinstance(raw, str) or not raw.strip():
+        return None
+    return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(path)), raw))
 
 
 def parse(path: str) -> dict[str, object]:

@@ -51,13 +51,16 @@ def _of_file(path: str) -> Subject:
 
 
 def _despite(path: str) -> Subject:
-    """What can be examined although there are mistakes: all of it where they are what this machine lacks."""
+    """What can be examined although there are mistakes: all of it where they are what this machine lacks.
+
+    Else a folder counts as the state_dir only where it already is one: to name another may be one of the mistakes.
+    """
     try:
         config = configuration.load(path)
     except ConfigError:
         named = configfile.state_dir_of(path)
-        state = StateDir(named) if named is not None and os.path.isdir(named) else None
-        return Subject(None, state, ())
+        state = StateDir(named) if named is not None else None
+        return Subject(None, state if state and os.path.exists(state.database) else None, ())
     return Subject(config, StateDir(config.state_dir), ())
 
 

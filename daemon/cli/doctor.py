@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -14,6 +15,8 @@ from daemon.checks.base import Finding, Level
 from daemon.checks.examination import examine
 from daemon.checks.subject import subject
 from daemon.cli.common import Place, place_options, print_json
+from daemon.errors import UsageError
+from daemon.statedir import StateDir
 
 SIGNS = {Level.OK: "ok      ", Level.WARNING: "warning ", Level.PROBLEM: "PROBLEM "}
 
@@ -33,7 +36,7 @@ def command(config_path: str | None, state_dir: str | None, as_json: bool) -> No
     examined = subject(config_path, state_dir, os.environ)
     live: dict[str, Any] | None = None
     if examined.state is not None:
-        examined.state.require_owner()
+        _require_owner(examined.state, examined.findings, as_json)
         live = Place(None, examined.state).live()
     found: list[tuple[str, Finding]] = []
     with closing(examine(examined, live)) as groups:
@@ -41,7 +44,7 @@ def command(config_path: str | None, state_dir: str | None, as_json: bool) -> No
             found += [(title, finding) for finding in findings]
             if not as_json:
                 _print(title, findings)
-    levels = Counter(finding.level for _, finding in found)
+    levels = _levels(found)
     if as_json:
         _print_json(found, levels)
     else:
@@ -50,7 +53,25 @@ def command(config_path: str | None, state_dir: str | None, as_json: bool) -> No
         raise SystemExit(1)
 
 
-def _print(title: str, findings: list[Finding]) -> None:
+def _require_owner(state: StateDir, findings: Sequence[Finding], as_json: bool) -> None:
+    """Raise UsageError where the state is another user's; mistakes of the configuration are told all the same."""
+    try:
+        state.require_owner()
+    except UsageError:
+        found = [("configuration", finding) for finding in findings]
+        levels = _levels(found)
+        if levels[Level.PROBLEM] and as_json:
+            _print_json(found, levels)
+        elif levels[Level.PROBLEM]:
+            _print("configuration", findings)
+        raise
+
+
+def _levels(found: Sequence[tuple[str, Finding]]) -> Counter[Level]:
+    return Counter(finding.level for _, finding in found)
+
+
+def _print(title: str, findings: Sequence[Finding]) -> None:
     click.echo(title)
     for finding in findings:
         click.echo(f"  {SIGNS[finding.level]} {finding.what}")
@@ -58,7 +79,7 @@ def _print(title: str, findings: list[Finding]) -> None:
             click.echo(f"            → {finding.remedy}")
 
 
-def _print_json(found: list[tuple[str, Finding]], levels: Counter[Level]) -> None:
+def _print_json(found: Sequence[tuple[str, Finding]], levels: Counter[Level]) -> None:
     findings = [{"subject": title, **finding._asdict()} for title, finding in found]
     print_json({"problems": levels[Level.PROBLEM], "warnings": levels[Level.WARNING], "findings": findings}, indent=2)
 

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from daemon import __version__, install
 from daemon import config as configuration
 from daemon.checks import canary, folders, inotify, machine, reporting, running, state, subject, tree, unit, watches
 from daemon.checks.base import Check, Finding, Group, Level, Stopping, ok, warning
 from daemon.checks.remedies import remedy_for, user
+from daemon.cli import doctor
 from daemon.db import open_for_writing
-from daemon.errors import EnvironmentProblem
+from daemon.errors import EnvironmentProblem, UsageError
 from daemon.settings import Limits, Notify, Watch
 from daemon.sinks.folder import CANARY_PREFIX
 from daemon.statedir import StateDir
@@ -521,10 +523,43 @@ def test_all_mistakes_are_problems_with_what_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "convertd.toml"
     path.write_text("workers = -1\nretry.attempts = 0\n" + CONFIG)
     (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "convertd.db").touch()
     found = subject.subject(str(path), None, {})
     assert found.config is None and found.state == StateDir(str(tmp_path / "state"))
     assert [finding.what.partition(":")[0] for finding in found.findings] == ["workers", "retry.attempts"]
     assert all("allowed: a whole number" in finding.remedy for finding in found.findings)
+
+
+@pytest.mark.parametrize("named", ["", " ", ".", "inbox"])
+def test_a_folder_that_was_refused_as_state_dir_is_not_examined_as_one(tmp_path: Path, named: str) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text(CONFIG.replace('"state"', f'"{named}"'))
+    (tmp_path / "inbox").mkdir()
+    found = subject.subject(str(path), None, {})
+    assert found.state is None and "state_dir" in found.findings[0].what
+
+
+def test_a_blank_state_dir_is_not_that_of_another_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text(CONFIG.replace('"state"', '""'))
+    (tmp_path / "convertd.db").touch()
+    assert subject.subject(str(path), None, {}).state is None
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_mistakes_are_told_whoever_owns_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    path = tmp_path / "convertd.toml"
+    path.write_text("workers = -1\n" + CONFIG)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "convertd.db").touch()
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # those of pytest stay as they are
+    somebody_else = os.getuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: somebody_else)
+    result = CliRunner().invoke(doctor.command, ["--config", str(path), *options])
+    assert isinstance(result.exception, UsageError) and "belongs to" in str(result.exception)
+    assert "workers: found -1" in result.output
 
 
 def test_what_this_machine_lacks_keeps_nothing_else_from_being_examined(tmp_path: Path) -> None:
