@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import tempfile
 import time
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ from daemon.config import Config
 EARLIEST = 1_735_689_600.0
 """2025: whatever is before is a clock that was never set."""
 FILES_AT_LEAST, FILES_A_WORKER = 256, 32
+TEMPORARY = "/tmp"  # noqa: S108 (looked at; `tempfile` would try it out, and raise where there is none)
 TEMPORARY_BYTES = 64 << 20
 
 
@@ -22,7 +22,7 @@ def check(config: Config | None, stopping: Stopping) -> Iterator[Finding]:
     """What does not depend on any watch."""
     yield from clock(time.time())
     yield from open_files(config.workers if config else 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    yield from temporary(tempfile.gettempdir())
+    yield from temporary(os.environ.get("TMPDIR") or TEMPORARY)
     yield from memory(config)
 
 

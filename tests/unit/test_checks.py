@@ -401,6 +401,16 @@ def test_a_temporary_folder_that_runs_nothing_and_holds_little(small_disk: Calla
     assert {finding.level for finding in found} == {Level.WARNING}
 
 
+def test_without_a_temporary_folder_the_machine_is_examined_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    (found,) = [finding for finding in machine.check(None, Stopping()) if "none" in finding.what]
+    assert found.level is Level.WARNING and "cannot be used: No such file" in found.what and "TMPDIR" in found.remedy
+
+
 def report(path: Path, more: str, *, daemon_runs: bool = False) -> list[Finding]:
     (path / "convertd.toml").write_text(more + CONFIG)
     config = configuration.load(str(path / "convertd.toml"))
