@@ -23,7 +23,7 @@ def check(config: Config | None, stopping: Stopping) -> Iterator[Finding]:
     yield from clock(time.time())
     yield from open_files(config.workers if config else 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield from temporary(os.environ.get("TMPDIR") or TEMPORARY)
-    yield from memory(config)
+    yield from memory(config, memory_bytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
 
 
 def clock(now: float) -> Iterator[Finding]:
@@ -60,15 +60,50 @@ def temporary(folder: str) -> Iterator[Finding]:
         yield warning(what, f"Free space: df -h {quoted(folder)}; or set TMPDIR")
 
 
-def memory(config: Config | None) -> Iterator[Finding]:
+def memory(config: Config | None, total: int) -> Iterator[Finding]:
     """Whether all documents at once, and a converter's most beside them, fit into this machine."""
     if config is None:
         return
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = config.limits.in_flight_bytes + config.limits.converter_memory_bytes
     if needed > total:
         what = (
-            f"this machine has {total / 2**20:,.0f} MiB of memory; limits.in_flight and one limits.converter_memory"
-            f" are {needed / 2**20:,.0f} MiB"
+            f"there are {total / 2**20:,.0f} MiB of memory for convertd here; limits.in_flight and one"
+            f" limits.converter_memory are {needed / 2**20:,.0f} MiB"
         )
         yield warning(what, "Lower limits.in_flight and limits.converter_memory in the configuration")
+
+
+def memory_bytes(physical: int, groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
+    """What this process may use: of all there is, the least that its control groups allow.
+
+    A container sees its own group as the root, though `groups` may name the path that it has outside.
+    """
+    limits = (_number_in(path) for path in _limits(groups, root))
+    return min((physical, *(limit for limit in limits if limit is not None)))
+
+
+def _limits(groups: str, root: str) -> Iterator[str]:
+    """The files in which a limit may stand, from the group of this process up to the root: of version 2, or 1."""
+    try:
+        with open(groups, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers == "":
+            top, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = os.path.join(root, "memory"), "memory.limit_in_bytes"
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        yield from (os.path.join(top, *parts[:depth], name) for depth in range(len(parts), -1, -1))
+
+
+def _number_in(path: str) -> int | None:
+    """None where there is no such file, or "max" in it."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read(32))
+    except (OSError, ValueError):
+        return None

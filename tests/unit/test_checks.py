@@ -401,6 +401,40 @@ def test_a_temporary_folder_that_runs_nothing_and_holds_little(small_disk: Calla
     assert {finding.level for finding in found} == {Level.WARNING}
 
 
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "2000", "memory.max": "3000"}, 2000),
+        ("0::/a/b\n", {"a/b/memory.max": "1000", "a/memory.max": "2000"}, 1000),
+        ("0::/../../outside\n", {"memory.max": "1000"}, 1000),
+        ("5:cpu:/x\n4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "1000", "x/memory.max": "5"}, 1000),
+        ("4:memory:/outside\n", {"memory/memory.limit_in_bytes": "1000"}, 1000),
+        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, 4000),
+        ("0::/a\n", {"a/memory.max": "max"}, 4000),
+        ("0::/a\n", {}, 4000),
+        ("", {}, 4000),
+    ],
+)
+def test_the_memory_that_control_groups_allow(
+    tmp_path: Path, groups: str, limits: dict[str, str], expected: int
+) -> None:
+    (tmp_path / "groups").write_text(groups)
+    for name, limit in limits.items():
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{limit}\n")
+    assert machine.memory_bytes(4000, str(tmp_path / "groups"), str(tmp_path / "root")) == expected
+    assert machine.memory_bytes(4000, str(tmp_path / "none"), str(tmp_path / "root")) == 4000
+
+
+def test_limits_that_do_not_fit_into_memory() -> None:
+    config = configuration.defaults()
+    needed = config.limits.in_flight_bytes + config.limits.converter_memory_bytes
+    assert list(machine.memory(config, needed)) == []
+    (found,) = machine.memory(config, needed - 1)
+    assert found.level is Level.WARNING and "limits.in_flight" in found.what
+
+
 def test_without_a_temporary_folder_the_machine_is_examined_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
