@@ -219,12 +219,16 @@ def prefix(value: object) -> str:
 def endpoint_url(value: object) -> str:
     """The address of a server, always written in the same way. Raises Secret where it may hold a password."""
     allowed = 'the address of a server, such as "https://HOST" or "http://HOST:PORT"'
-    if any(char in str(value) for char in "@?"):
+    if isinstance(value, list | dict):  # in which there may be a URL with a password
+        raise Secret("what is no URL", allowed, "")
+    if not isinstance(value, str):
+        raise Refusal(allowed)
+    if any(char in value for char in "@?"):
         reason = "credentials come from credentials_file, profile or the environment"
         raise Secret("a URL with a user, a password or a query", allowed, reason)
-    found = re.fullmatch(_ENDPOINT, value) if isinstance(value, str) and len(value) <= LONGEST_ADDRESS else None
+    found = re.fullmatch(_ENDPOINT, value) if len(value) <= LONGEST_ADDRESS else None
     if found is None or not sound_host(found[2]):
-        has_path = isinstance(value, str) and "/" in value.partition("://")[2]
+        has_path = "/" in value.partition("://")[2]
         raise Refusal(allowed, "it has a path" if has_path else "")
     scheme, host = found[1].lower(), found[2].lower()
     port = int(found[3] or _STANDARD_PORTS[scheme])

@@ -411,6 +411,9 @@ SECRET = "hunter2"
             'watch[0].s3.endpoint_url: found "http://h/v1"; it has a path; all',
         ),
         (f'{BUCKET}s3.endpoint_url = "http://h:0"', 'watch[0].s3.endpoint_url: found "http://h:0"; ports go from 1 to'),
+        (f"{BUCKET}s3.endpoint_url = 0x{'f' * 5000}", "watch[0].s3.endpoint_url: found an enormous number; allowed"),
+        (f"{BUCKET}s3.endpoint_url = [0x{'f' * 5000}]", "watch[0].s3.endpoint_url: found what is no URL; allowed"),
+        (f"{QUEUE}s3.sqs_endpoint_url = 0x{'f' * 5000}", "watch[0].s3.sqs_endpoint_url: found an enormous number"),
         (f"{BUCKET}s3.endpoint_url = 4", "watch[0].s3.endpoint_url: found 4; allowed: the address of a server"),
         (
             f'{QUEUE}s3.sqs_endpoint_url = ""',
@@ -457,7 +460,8 @@ def test_mistakes_with_buckets_and_queues(tmp_path: Path, text: str, line: str) 
             "watch[0].s3.endpoint_url: found a URL with a user",
         ),
         (f'{BUCKET}s3.endpoint_url = "https//user:{SECRET}@host"', "watch[0].s3.endpoint_url: found a URL with a user"),
-        (f'{BUCKET}s3.endpoint_url = ["https://u:{SECRET}@host"]', "watch[0].s3.endpoint_url: found a URL with a user"),
+        (f'{BUCKET}s3.endpoint_url = ["https://u:{SECRET}@host"]', "watch[0].s3.endpoint_url: found what is no URL"),
+        (f'{BUCKET}s3.endpoint_url.{SECRET} = "u@host"', "watch[0].s3.endpoint_url: found what is no URL"),
         (
             f'{BUCKET}s3.endpoint_url = "https://host/?key={SECRET}"',
             "watch[0].s3.endpoint_url: found a URL with a user",
