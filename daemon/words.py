@@ -57,4 +57,6 @@ def show(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except ValueError:  # more digits than Python writes out
         text = "an enormous number"
+    except RecursionError:  # dotted keys nest without end where brackets do not
+        text = "values nested too deeply"
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

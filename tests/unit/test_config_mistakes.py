@@ -9,6 +9,7 @@ import pytest
 
 from daemon import config as configuration
 from daemon.errors import ConfigError
+from daemon.words import show
 from tests.unit.test_config import WATCH, load, mistakes, one_mistake
 
 
@@ -244,6 +245,14 @@ def test_a_long_value_is_shortened_and_a_control_character_shown(tmp_path: Path)
     line = one_mistake(tmp_path, f'{WATCH}priority = "{"x" * 5000}"\n')
     assert len(line) < 300
     assert r"\u202e" in one_mistake(tmp_path, WATCH + 'priority = "\u202e"\n')
+
+
+def test_a_value_that_nests_too_deeply_to_be_shown() -> None:
+    """As dotted keys do without end. The parser takes long for so many, so it is not asked here."""
+    value: object = 1
+    for _ in range(200_000):
+        value = {"a": value}
+    assert show(value) == "values nested too deeply"
 
 
 @pytest.mark.parametrize(
