@@ -62,13 +62,19 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
 
     Relative paths are relative to the working directory.
     """
+    source, sink, state = (_with_its_space(path) for path in (inbox, outbox, state_dir))
     names = {"source": "INBOX", "sink": "OUTBOX", "prefix": "the prefix, which only a configuration file can have"}
     labels = {f"watch[0].{key}": name for key, name in names.items()}
     mistakes = Mistakes(labels | {"state_dir": "--state-dir"})
-    raw = {"state_dir": state_dir, "watch": [{"name": _pair_name(inbox, outbox), "source": inbox, "sink": outbox}]}
+    raw = {"state_dir": state, "watch": [{"name": _pair_name(inbox, outbox), "source": source, "sink": sink}]}
     config = settings_from(Table(raw, mistakes), None, os.getcwd())
     _refuse_overlaps(config, mistakes)
     return _checked(config, mistakes, checks)
+
+
+def _with_its_space(path: str) -> str:
+    """Where white space around a whole path is no slip: a shell, or the job table, says it only where it is meant."""
+    return f"{path}/" if os.path.isabs(path) and path != path.strip() else path
 
 
 def _pair_name(inbox: str, outbox: str) -> str:

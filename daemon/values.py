@@ -191,10 +191,11 @@ def location(base: str, schemes: Sequence[str]) -> Parser[str]:
     allowed = " or ".join(["a folder", *(f'"{scheme}://…"' for scheme in schemes)])
 
     def parse(value: object) -> str:
-        scheme = re.match(_SCHEME, value) if isinstance(value, str) else None
+        scheme = re.match(_SCHEME, value.strip()) if isinstance(value, str) else None
         if scheme is not None:
             _refuse_credentials(scheme.string, allowed)
         try:
+            _refuse_space_around(value, allowed)
             if scheme is not None and scheme[1] in schemes:
                 return urls[scheme[1]](scheme.string)
             return parse_folder(value)
@@ -211,6 +212,7 @@ def prefix(value: object) -> str:
         raise Refusal(allowed)
     _refuse_credentials(value, allowed)
     try:
+        _refuse_space_around(value, allowed)
         return _prefix_url(value)
     except Refusal as refusal:
         raise Refusal(allowed, refusal.reason) from refusal
@@ -294,6 +296,7 @@ def format_seconds(seconds: float) -> str:
 def _absolute(base: str, value: object, allowed: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise Refusal(allowed)
+    _refuse_space_around(value, allowed)
     if scheme := re.match(_SCHEME, value):
         raise Refusal(allowed, f"{scheme[0]} is not understood here")
     if value == "~" or value.startswith("~/"):
@@ -316,10 +319,16 @@ def _queue_url(url: str) -> str:
 
 
 def _refuse_credentials(url: str, allowed: str) -> None:
-    authority = re.match(_AUTHORITY, url)
+    authority = re.match(_AUTHORITY, url.strip())
     if authority and "@" in authority[1]:
         reason = "credentials come from [watch.s3] credentials_file, profile or the environment"
         raise Secret("a URL with a user or a password", allowed, reason)
+
+
+def _refuse_space_around(value: object, allowed: str) -> None:
+    """It is nearly always a slip, and what it named would be another place: made anew, empty, and watched in vain."""
+    if isinstance(value, str) and value.strip() and value != value.strip():
+        raise Refusal(allowed, 'white space around it: remove it, or where a name has it add a slash ("./ in", "in /")')
 
 
 def sound_host(host: str) -> bool:

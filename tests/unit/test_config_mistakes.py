@@ -194,6 +194,30 @@ def test_a_webhook_that_is_refused_is_not_shown(tmp_path: Path, value: str, foun
     assert "hunter2" not in line
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (WATCH.replace('"in"', '" in "'), "watch[0].source"),
+        (WATCH.replace('"in"', '"s3://bucket/in "'), "watch[0].source"),
+        (WATCH.replace('"in"', '" s3://bucket/in"'), "watch[0].source"),
+        (WATCH.replace('"out"', r'"out\n"'), "watch[0].sink"),
+        (WATCH.replace('"out"', r'"\tout"'), "watch[0].sink"),
+        (WATCH.replace('"in"', '"sqs://queue"\nprefix = "s3://bucket/in "'), "watch[0].prefix"),
+        (f'state_dir = "state "\n{WATCH}', "state_dir"),
+        (f'ocr.tessdata_dir = " /srv/data"\n{WATCH}', "ocr.tessdata_dir"),
+        (f'notify = {{ webhook = "https://a/", secret_file = "key " }}\n{WATCH}', "notify.secret_file"),
+    ],
+)
+def test_white_space_around_a_path(tmp_path: Path, text: str, key: str) -> None:
+    line = one_mistake(tmp_path, text)
+    assert line.startswith(f"{key}: found ") and "; white space around it: remove it, or" in line
+
+
+def test_white_space_around_the_target_of_a_move_is_none_of_it(tmp_path: Path) -> None:
+    config = load(tmp_path, f'{WATCH}on_success = "move: done "\n')
+    assert config.watches[0].on_success.target == f"{tmp_path}/done"
+
+
 def test_the_content_of_a_secret_file_is_not_shown(tmp_path: Path) -> None:
     line = one_mistake(tmp_path, f'notify = {{ webhook = "https://a/", secret_file = "hunter2\\n" }}\n{WATCH}')
     assert line.startswith("notify.secret_file: found what is no path")
@@ -478,6 +502,8 @@ def test_mistakes_with_buckets_and_queues(tmp_path: Path, text: str, line: str) 
         (f'{QUEUE}s3.sqs_endpoint_url = "http://:{SECRET}@h"', "watch[0].s3.sqs_endpoint_url: found a URL with a user"),
         (BUCKET.replace("bucket", f"key:{SECRET}@bucket"), "watch[0].source: found a URL with a user or a password"),
         (BUCKET.replace("s3://", f"https://u:{SECRET}@"), "watch[0].source: found a URL with a user or a password"),
+        (BUCKET.replace("s3://", f" https://u:{SECRET}@"), "watch[0].source: found a URL with a user or a password"),
+        (QUEUE.replace("s3://", f" s3://key:{SECRET}@"), "watch[0].prefix: found a URL with a user or a password"),
         (QUEUE.replace("s3://", f"s3://key:{SECRET}@"), "watch[0].prefix: found a URL with a user or a password"),
         (QUEUE.replace("out", f"s3://key:{SECRET}@bucket"), "watch[0].sink: found a URL with a user or a password"),
         (f'{BUCKET}on_success = "move:s3://{SECRET}@b"', "watch[0].on_success: found a URL with a user or a password"),
