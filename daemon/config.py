@@ -95,7 +95,7 @@ def defaults() -> Config:
 def check_languages(config: Config, available: Collection[str]) -> list[str]:
     """A mistake for each OCR language whose data is not installed."""
     mistakes = Mistakes()
-    where = config.ocr.tessdata_dir or "this environment"
+    where = show(config.ocr.tessdata_dir) if config.ocr.tessdata_dir else "this environment"
     for index, name in enumerate(config.ocr.languages):
         if name not in available:
             allowed = ", ".join(sorted(available)) or "none"

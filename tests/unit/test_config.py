@@ -420,6 +420,12 @@ def test_languages_that_are_not_installed(tmp_path: Path) -> None:
     ]
 
 
+def test_a_long_tessdata_dir_is_shortened(tmp_path: Path) -> None:
+    config = load(tmp_path, f'ocr.tessdata_dir = "/{"x" * 5000}"\n{WATCH}')
+    (line,) = configuration.check_languages(config, set())
+    assert len(line) < 400 and 'not installed in "/xxx' in line
+
+
 def test_engines_that_do_not_exist(tmp_path: Path) -> None:
     config = load(tmp_path, 'engines = { pdf = ["xberk", "any.where:Engine"], pdx = ["xberg"] }\n' + WATCH)
     assert configuration.check_engines(config, {"xberg", "xberk"}, {"pdf", "pdx"}) == []
