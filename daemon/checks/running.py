@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from daemon.checks.base import Finding, Group, Stopping, problem
 from daemon.errors import ConvertdError, Stopped
@@ -19,10 +19,18 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[tuple[Group, list[Finding]
     Closing the iterator, or an exception such as Ctrl-C where it waits, has those that run take away what they have
     put somewhere; that is waited for, but not for ever.
     """
-    slots = threading.BoundedSemaphore(AT_ONCE)
-    runs = [Run(group, slots) for group in groups]
-    for run in runs:
-        run.start()
+    begun = threading.Lock()
+
+    def begin_next() -> None:
+        with begun:
+            run = next(waiting, None)
+        if run is not None:
+            run.start()
+
+    runs = [Run(group, begin_next) for group in groups]
+    waiting = iter(runs)
+    for _ in range(AT_ONCE):
+        begin_next()
     try:
         for run in runs:
             yield run.group, run.findings()
@@ -35,26 +43,33 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[tuple[Group, list[Finding]
 
 
 class Run:
-    """One group in a thread that does not keep the process: a dead mount must not either."""
+    """One group in a thread that does not keep the process: a dead mount must not either.
 
-    def __init__(self, group: Group, slots: threading.BoundedSemaphore) -> None:
+    Its place is free, so that the next can begin, once it has ended or is late: what hangs holds up nobody. Runs begin
+    in their order; so whoever waits for one after the other waits for none that has not begun.
+    """
+
+    def __init__(self, group: Group, begin_next: Callable[[], None]) -> None:
         self.group = group
-        self._slots = slots
+        self._begin_next = begin_next
         self._stopping = Stopping()
-        self._begun = threading.Event()
+        self._began = time.monotonic()
         # Not by `join`: one that Ctrl-C interrupts takes the thread for ended (Python 3.11).
         self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._has_place = True
         self._found: list[Finding] = []
         self._thread = threading.Thread(target=self._run, name=f"check-{group.title}", daemon=True)
 
     def start(self) -> None:
+        self._began = time.monotonic()
         self._thread.start()
 
     def findings(self) -> list[Finding]:
-        """What was found within the time."""
-        self._begun.wait()
-        if not self._done.wait(self.group.seconds):
+        """What was found within the time, which counts from when it began."""
+        if not self._done.wait(max(0.0, self._began + self.group.seconds - time.monotonic())):
             self._stopping.set()
+            self._give_up_place()
             late = problem(f"no answer within {self.group.seconds:.0f} s", self.group.remedy)
             return [*self._found, late]
         return self._found
@@ -68,12 +83,19 @@ class Run:
 
     def _run(self) -> None:
         try:
-            with self._slots:
-                self._begun.set()
-                if not self._stopping():
-                    self._check()
+            if not self._stopping():
+                self._check()
         finally:
-            self._done.set()
+            try:
+                self._give_up_place()
+            finally:
+                self._done.set()
+
+    def _give_up_place(self) -> None:
+        with self._lock:  # once only: it may end just as it is late
+            if self._has_place:
+                self._has_place = False
+                self._begin_next()
 
     def _check(self) -> None:
         try:

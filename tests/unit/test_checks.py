@@ -656,6 +656,25 @@ def test_a_group_that_does_not_answer_holds_up_nobody() -> None:
     assert stopped.is_set()
 
 
+def test_groups_that_hang_take_no_place_and_their_time_passes_together() -> None:
+    released, ended = threading.Event(), threading.Event()
+
+    def hang(stopping: Stopping) -> Iterator[Finding]:
+        released.wait(20)
+        ended.set()
+        yield ok("too late")
+
+    many = [group(str(number), hang, 1.0) for number in range(2 * running.AT_ONCE)]
+    begun = time.monotonic()
+    found = []
+    for _, findings in running.side_by_side([*many, group("last", lambda _: iter([ok("well")]))]):
+        found.append([finding.level for finding in findings])
+        if len(found) > len(many):
+            assert not ended.is_set() and time.monotonic() - begun < running.AT_ONCE
+            released.set()
+    assert found == [*[[Level.PROBLEM]] * len(many), [Level.OK]]
+
+
 def test_what_is_under_way_ends_and_is_waited_for_when_nobody_wants_to_know() -> None:
     begun, ended = threading.Event(), threading.Event()
 
