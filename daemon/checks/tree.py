@@ -20,6 +20,9 @@ OPENED_FILES = 50
 class Tree(NamedTuple):
     """`whole` says that everything was seen. Each of the others is the first that was found, as text, or empty.
 
+    Hidden folders count, as inotify watches them too; what is in their way is in nobody's, as no documents are taken
+    from them.
+
     `asked` tells whether the kernel says who writes a file: None where there was no file to ask about.
     """
 
@@ -34,53 +37,57 @@ class Tree(NamedTuple):
 
 def look_through(root: str, stopped: Callable[[], bool]) -> Tree:
     """Walk, within bounds. Follows no link, opens a few files only, and reads none."""
-    look = _Look(stopped)
-    for folder in look.folders(os.fsencode(root)):
+    look = _Look(os.fsencode(root), stopped)
+    for folder in look.folders():
         look.enter(folder)
     return look.result()
 
 
 class _Look:
-    def __init__(self, stopped: Callable[[], bool]) -> None:
+    def __init__(self, root: bytes, stopped: Callable[[], bool]) -> None:
         self._stopped = stopped
         self._until = time.monotonic() + SECONDS
         self._folders = self._entries = self._opened = 0
         self._first: dict[str, str] = {}
         self._asked: bool | None = None
-        self._stack: list[bytes] = []
+        self._root = root
+        self._stack = [root]
 
-    def folders(self, root: bytes) -> Iterator[bytes]:
-        self._stack.append(root)
+    def folders(self) -> Iterator[bytes]:
         while self._stack and not self._over():
             yield self._stack.pop()
 
     def enter(self, folder: bytes) -> None:
         self._folders += 1
-        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-            self._note("fixed_folder", folder)
+        hidden = b"/." in folder[len(self._root.rstrip(b"/")) :]
         try:
             with os.scandir(folder) as entries:
+                if not hidden and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+                    self._note("fixed_folder", folder)
                 for entry in entries:
                     self._entries += 1
-                    self._look_at(entry)
+                    self._look_at(entry, hidden)
                     if self._over():
                         self._stack.append(folder)  # not all of it was seen
                         return
+        except (FileNotFoundError, NotADirectoryError):
+            self._folders -= 1  # gone since it was listed
         except OSError:
-            self._note("closed_folder", folder)
+            if not hidden:
+                self._note("closed_folder", folder)
 
     def result(self) -> Tree:
         first = {key: self._first.get(key, "") for key in ("link", "closed_folder", "closed_file", "fixed_folder")}
         return Tree(self._folders, not self._stack, asked=self._asked, **first)
 
-    def _look_at(self, entry: os.DirEntry[bytes]) -> None:
+    def _look_at(self, entry: os.DirEntry[bytes], hidden: bool) -> None:
         with suppress(OSError):  # gone
             if entry.is_symlink():
                 if entry.is_dir():
                     self._note("link", entry.path)
             elif entry.is_dir():
                 self._stack.append(entry.path)
-            elif not entry.name.startswith(b".") and self._opened < OPENED_FILES:
+            elif not hidden and not entry.name.startswith(b".") and self._opened < OPENED_FILES:
                 self._open(entry.path)
 
     def _open(self, path: bytes) -> None:

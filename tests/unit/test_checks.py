@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,27 @@ def unprivileged() -> Iterator[None]:
     finally:
         if not BOUND:
             os.seteuid(0)
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A folder that `unprivileged` can reach and write to: those of pytest are the user's alone."""
+    with tempfile.TemporaryDirectory(prefix="convertd-test-") as folder:
+        if not BOUND:
+            os.chown(folder, 65534, -1)
+        yield Path(folder)
+
+
+@contextmanager
+def modes_of(modes: dict[Path, int]) -> Iterator[None]:
+    """These permissions for a while: what is closed cannot be removed."""
+    for path, mode in reversed(modes.items()):
+        path.chmod(mode)
+    try:
+        yield
+    finally:
+        for path in modes:
+            path.chmod(0o755)
 
 
 def by_level(found: list[Finding]) -> dict[Level, list[Finding]]:
@@ -225,6 +247,35 @@ def test_a_tree_is_counted_and_what_is_in_the_way_is_found(tmp_path: Path) -> No
     assert (found.folders, found.whole, found.asked) == (3, True, True)
     assert found.link == str(tmp_path / "a" / "link")
     assert not found.closed_folder and not found.closed_file and not found.fixed_folder
+
+
+def test_what_is_in_the_way_in_a_hidden_folder_is_in_nobody_s(open_place: Path, unprivileged: None) -> None:
+    """None is ever entered: a bin of somebody else, a snapshot that is read-only."""
+    made = [open_place / "a" / ".Trash-1000", open_place / ".snap", open_place / ".snap" / "b"]
+    for path in made:
+        path.mkdir(parents=True)
+        (path / "x.pdf").touch(0)
+    modes = dict(zip(made, (0, 0o555, 0o555), strict=True))
+    with modes_of(modes):
+        found = look(open_place)
+    assert (found.folders, found.whole, found.asked) == (5, True, None)
+    assert not found.closed_folder and not found.closed_file and not found.fixed_folder
+    with modes_of({open_place / "a": 0o555}):
+        assert look(open_place).fixed_folder == str(open_place / "a")
+
+
+def test_a_folder_that_vanishes_before_it_is_entered_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+
+    def vanishes() -> bool:
+        if (tmp_path / "a").exists():
+            (tmp_path / "a").rmdir()
+        return False
+
+    steps = iter([False])  # before the root is entered
+    found = tree.look_through(str(tmp_path), lambda: next(steps, None) is None and vanishes())
+    assert (found.folders, found.whole) == (1, True)
+    assert not found.closed_folder and not found.fixed_folder
 
 
 def test_a_tree_is_looked_through_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
