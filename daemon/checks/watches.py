@@ -9,7 +9,7 @@ from typing import Any
 from daemon.checks.base import Check, Finding, Group, Stopping, ok, problem, warning
 from daemon.checks.folders import Folder
 from daemon.checks.inotify import Tally
-from daemon.checks.remedies import quoted
+from daemon.checks.remedies import quoted, user
 from daemon.checks.tree import look_through
 from daemon.config import Limits, Watch
 from daemon.values import format_seconds
@@ -106,7 +106,9 @@ def _source(watch: Watch, source: Folder, tally: Tally, stopping: Stopping) -> I
     if not disposed and tree.asked is False:
         yield ok(f"{source.name}: nobody says who still writes a file there; taken once quiet for 2 s")
     if tree.closed_folder:
-        yield problem(f"{tree.closed_folder} cannot be read", f"chmod -R u+rX {quoted(watch.source)}, as its owner")
+        acl = f"setfacl -R -m u:{user().removeprefix('#')}:rX {quoted(tree.closed_folder)}"
+        what = f"{tree.closed_folder} cannot be read: documents in it are not seen"
+        yield warning(what, f"{acl}, or live with it if nothing in it is a document")
     if tree.closed_file:
         yield warning(f"{tree.closed_file} cannot be read", f"chmod -R u+rX {quoted(watch.source)}, as its owner")
     if disposed and tree.fixed_folder:

@@ -333,7 +333,27 @@ def test_a_sink_that_folds_names(
     assert found.what.startswith(f"sink {places}/outbox takes names") and word in found.what and remedy in found.remedy
 
 
-def test_links_to_folders_and_closed_folders_are_told(places: Path) -> None:
+def test_a_closed_folder_keeps_nobody_from_the_others(open_place: Path, unprivileged: None) -> None:
+    """As `lost+found`, which every file system of its own has."""
+    (open_place / "outbox").mkdir()
+    closed = open_place / "inbox" / "lost+found"
+    closed.mkdir(parents=True)
+    with modes_of({closed: 0}):
+        found = by_level(check(watch(open_place)))
+    assert not found[Level.PROBLEM]
+    (told,) = found[Level.WARNING]
+    assert told.what == f"{closed} cannot be read: documents in it are not seen"
+    assert f"setfacl -R -m u:{user_of(closed)}:rX {closed}, or live with it" in told.remedy
+
+
+def user_of(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return str(path.stat().st_uid)
+
+
+def test_links_to_folders_are_told(places: Path) -> None:
     (places / "inbox" / "link").symlink_to("/")
     (found,) = by_level(check(watch(places)))[Level.WARNING]
     assert "noticed late" in found.what and "rm " in found.remedy
