@@ -53,11 +53,7 @@ class MonitorServer:
     def start(self) -> None:
         """Listen."""
         try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, _, _, _, address = found[0]
-            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind(address)
+            self._socket = bound(self._host, self._port)
             self._socket.listen(BACKLOG)
         except OSError as error:
             self.close()
@@ -119,6 +115,23 @@ class MonitorServer:
             return page()
         except Exception as error:
             return Page(f"{type(error).__name__}\n".encode(), 500)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at this address, which nobody listens at yet. Raises OSError.
+
+    A name that stands for addresses of both kinds, as `localhost` may, is taken for the one of IPv4.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(address)
+    except OSError:
+        server.close()
+        raise
+    return server
 
 
 def health(trouble: str | None) -> Page:

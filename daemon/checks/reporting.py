@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from daemon.checks.base import Check, Finding, Group, Stopping, ok, problem, warning
 from daemon.checks.remedies import quoted
 from daemon.config import Config
+from daemon.monitor import bound
 from daemon.settings import Notify
 
 CONNECT_SECONDS = 5.0
@@ -46,14 +48,13 @@ def _check(config: Config, daemon_runs: bool) -> Check:
 
 def _address(host: str, port: int) -> Finding:
     """Whether it can be listened at; nothing is answered there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind((host, port))
-        except OSError as error:
-            what = f"metrics: {host}:{port} cannot be listened at: {error.strerror}"
-            return problem(what, f"Give metrics.listen another port, or end who has it: ss -ltnp sport = :{port}")
+    try:
+        bound(host, port).close()
+    except OSError as error:
+        what = f"metrics: {host}:{port} cannot be listened at: {error.strerror}"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            return problem(what, "Name an address of this machine in metrics.listen: ip -brief address")
+        return problem(what, f"Give metrics.listen another port, or end who has it: ss -ltnp sport = :{port}")
     return ok(f"metrics: {host}:{port} is free")
 
 

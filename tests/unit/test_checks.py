@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import tempfile
 import threading
@@ -25,6 +26,7 @@ from daemon.checks.remedies import remedy_for, user
 from daemon.cli import doctor
 from daemon.db import open_for_writing
 from daemon.errors import EnvironmentProblem, UsageError
+from daemon.monitor import MonitorServer
 from daemon.settings import Limits, Notify, Watch
 from daemon.sinks.folder import CANARY_PREFIX
 from daemon.statedir import StateDir
@@ -524,8 +526,6 @@ def report(path: Path, more: str, *, daemon_runs: bool = False) -> list[Finding]
 
 
 def test_who_is_told_can_be_told(tmp_path: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         taken = f'metrics.listen = "127.0.0.1:{port}"\n'
@@ -538,6 +538,40 @@ def test_who_is_told_can_be_told(tmp_path: Path) -> None:
     assert report(tmp_path, 'notify.command = ["true"]\n')[0].level is Level.OK
     assert report(tmp_path, "") == [] and not reporting.wanted(configuration.defaults())
     assert Notify() == configuration.defaults().notify
+
+
+def speaks_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("at", [("::1", "127.0.0.1"), ("::1",)])
+def test_doctor_tries_the_address_that_the_daemon_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: tuple[str, ...]
+) -> None:
+    if len(at) == 1 and not speaks_ipv6():
+        pytest.skip("needs IPv6")
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *more, **options: [real(name, *more, **options)[0] for name in at]
+    )
+    with socket.create_server((at[-1], 0), family=socket.AF_INET if len(at) == 2 else socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        found = only_problem(report(tmp_path, f'metrics.listen = "localhost:{port}"\n'))
+        assert "Address already in use" in found.what and f":{port}" in found.remedy
+        with pytest.raises(UsageError, match="Address already in use"):
+            MonitorServer("localhost", port, {}).start()
+    (found,) = report(tmp_path, f'metrics.listen = "localhost:{port}"\n')
+    assert found.level is Level.OK
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_of_this_machine(tmp_path: Path, host: str) -> None:
+    found = only_problem(report(tmp_path, f'metrics.listen = "{host}:9464"\n'))
+    assert found.remedy.startswith("Name an address of this machine")
 
 
 def test_a_secret_that_everybody_can_read(tmp_path: Path) -> None:
