@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from daemon.checks.base import Check, Finding, Group, Stopping, ok, problem, warning
+from daemon.checks.base import Check, Finding, Group, Level, Stopping, ok, problem, warning
 from daemon.checks.folders import Folder
 from daemon.checks.inotify import Tally
 from daemon.checks.remedies import quoted, user
@@ -89,8 +89,10 @@ def _source(watch: Watch, source: Folder, tally: Tally, stopping: Stopping) -> I
     if unreadable:
         return
     disposed = disposals(watch)
+    written: list[Finding] = []
     if disposed:
-        yield from source.written(f"nothing, but on_… = {disposed[0].action!r} takes documents away from it")
+        written += source.written(f"nothing, but on_… = {disposed[0].action!r} takes documents away from it")
+    yield from written
     tree = look_through(watch.source, stopping)
     more = "" if tree.whole else " or more"
     if source.is_remote():
@@ -111,9 +113,16 @@ def _source(watch: Watch, source: Folder, tally: Tally, stopping: Stopping) -> I
         yield warning(what, f"{acl}, or live with it if nothing in it is a document")
     if tree.closed_file:
         yield warning(f"{tree.closed_file} cannot be read", f"chmod -R u+rX {quoted(watch.source)}, as its owner")
-    if disposed and tree.fixed_folder:
+    told = any(finding.level is Level.PROBLEM for finding in written)
+    if disposed and tree.fixed_folder and not told:
         what = f"{tree.fixed_folder} cannot be written: documents in it cannot be taken away"
-        yield problem(what, f'chmod u+w {quoted(tree.fixed_folder)}, or on_success = "keep"')
+        yield problem(what, f"chmod u+w {quoted(tree.fixed_folder)}, or {_kept(watch)}")
+
+
+def _kept(watch: Watch) -> str:
+    """What is to stand in the configuration for no document to be taken away."""
+    found = {"on_success": watch.on_success, "on_failure": watch.on_failure}
+    return " and ".join(f'{key} = "keep"' for key, disposal in found.items() if disposal.action != "keep")
 
 
 def _other_device(watch: Watch, target: Folder) -> Iterator[Finding]:

@@ -348,6 +348,35 @@ def test_a_closed_folder_keeps_nobody_from_the_others(open_place: Path, unprivil
     assert f"setfacl -R -m u:{user_of(closed)}:rX {closed}, or live with it" in told.remedy
 
 
+@pytest.mark.parametrize(
+    ("keys", "remedy"),
+    [
+        (("on_success",), ', or on_success = "keep"'),
+        (("on_failure",), ', or on_failure = "keep"'),
+        (("on_success", "on_failure"), ', or on_success = "keep" and on_failure = "keep"'),
+    ],
+)
+def test_a_folder_that_documents_cannot_be_taken_from(
+    open_place: Path, unprivileged: None, keys: tuple[str, ...], remedy: str
+) -> None:
+    fixed = open_place / "inbox" / "fixed"
+    fixed.mkdir(parents=True)
+    (open_place / "outbox").mkdir()
+    (open_place / "done").mkdir()
+    disposal = Disposal("move", str(open_place / "done"))
+    with modes_of({fixed: 0o555}):
+        found = only_problem(check(watch(open_place, **dict.fromkeys(keys, disposal))))
+    assert found.what.startswith(f"{fixed} cannot be written") and found.remedy.endswith(remedy)
+
+
+def test_a_source_that_is_read_only_is_told_once(open_place: Path, unprivileged: None) -> None:
+    for name in ("inbox", "outbox"):
+        (open_place / name).mkdir()
+    with modes_of({open_place / "inbox": 0o555}):
+        found = only_problem(check(watch(open_place, on_success=Disposal("delete"))))
+    assert found.what.startswith("source ")
+
+
 def user_of(path: Path) -> str:
     try:
         return path.owner()
