@@ -100,7 +100,14 @@ class Folder:
         return is_network_type(self.filesystem())
 
     def _would_be_made(self) -> Finding:
-        """The daemon makes at its start what is missing beside an existing parent. Tried with another name."""
+        """The daemon makes at its start what is missing beside an existing parent. Tried with another name, once it
+        is known that its own can be one."""
+        try:
+            os.lstat(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            return self._cannot_be_made(error, os.path.dirname(self.path))
         parent = os.path.dirname(self.path)
         while self._with_parents and not os.path.lexists(parent):
             parent = os.path.dirname(parent)
@@ -108,9 +115,12 @@ class Folder:
         try:
             os.mkdir(trial, 0o700)
         except OSError as error:
-            return problem(f"{self.name} is not there and cannot be made: {error.strerror}", remedy_for(error, parent))
+            return self._cannot_be_made(error, parent)
         os.rmdir(trial)
         return ok(f"{self.name} is not there yet; convertd makes it at its start")
+
+    def _cannot_be_made(self, error: OSError, parent: str) -> Finding:
+        return problem(f"{self.name} is not there and cannot be made: {error.strerror}", remedy_for(error, parent))
 
     def _skewed(self, abilities: Abilities) -> Iterator[Finding]:
         if abs(abilities.skew_seconds) > SKEW_SECONDS:

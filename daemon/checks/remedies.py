@@ -19,7 +19,11 @@ def remedy_for(error: OSError, path: str) -> str:
         return f"Mount it writable: sudo mount -o remount,rw $(findmnt -no TARGET -T {shown})"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"Free space, or raise the quota: df -h {shown}; df -i {shown}; quota -s"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno == errno.ENOTDIR:
+        return f"Mend the path in the configuration, as a part of it is a file: namei -l {shown}"
+    if error.errno == errno.ENAMETOOLONG:
+        return "Mend the path in the configuration: a name has at most 255 bytes, a path 4095"
+    if error.errno == errno.ENOENT:
         return f"mkdir -p {shown}, or mount the disk that it lies on, or mend the path in the configuration"
     if error.errno in (errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT):
         return f"Mount it again: sudo umount -l {shown}; sudo mount {shown}"

@@ -218,6 +218,20 @@ def test_a_folder_without_a_parent_and_a_file_in_its_place(tmp_path: Path) -> No
     assert "is no folder" in only_problem(list(folder(tmp_path / "file").missing())).what
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "remedy"), [("x" * 300, "too long", "255 bytes"), ("file/a/b", "Not a directory", "namei -l")]
+)
+@pytest.mark.parametrize("with_parents", [True, False])
+def test_a_folder_that_can_never_be_made(
+    tmp_path: Path, path: str, error: str, remedy: str, with_parents: bool
+) -> None:
+    (tmp_path / "file").touch()
+    place = folders.Folder("sink", str(tmp_path / path), daemon_runs=False, with_parents=with_parents)
+    found = only_problem(list(place.missing()))
+    assert error in found.what and remedy in found.remedy
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_a_server_s_clock_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "try_out", lambda _: canary.Abilities(True, True, -120.0))
     found = list(folder(tmp_path).written("results"))
