@@ -71,8 +71,14 @@ def _secret(path: str) -> Finding:
         what = f"notify.secret_file is not there: systemd hands it over while {name} runs"
         return warning(what, f"See that the unit has LoadCredential={credential}:FILE, systemctl cat {quoted(name)}")
     try:
-        with open(path, "rb") as file:
-            empty, mode = not file.read(1), os.fstat(file.fileno()).st_mode
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO might never be filled
+        try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                return problem("notify.secret_file is no regular file", f"ls -l {quoted(path)}, and name another")
+            empty = not os.read(fd, 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         return problem(f"notify.secret_file cannot be read: {error.strerror}", f"ls -l {quoted(path)}")
     if empty:

@@ -632,6 +632,16 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path) -> None:
     assert found == [Level.PROBLEM, Level.PROBLEM, Level.WARNING, Level.OK]
 
 
+def test_a_secret_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    config = configuration.defaults()._replace(notify=Notify(webhook="http://127.0.0.1:9/", secret_file=str(fifo)))
+    ((_, found),) = running.side_by_side([reporting.group(config, daemon_runs=False)._replace(seconds=10.0)])
+    with open(os.open(fifo, os.O_RDWR | os.O_NONBLOCK), "w"):  # frees who waits
+        pass
+    assert "no regular file" in only_problem(found).what
+
+
 def test_a_secret_that_the_service_manager_hands_over(tmp_path: Path) -> None:
     secret = "/run/credentials/convertd-none.service/notify"
     config = configuration.defaults()._replace(notify=Notify(webhook="http://127.0.0.1:9/", secret_file=secret))
