@@ -161,9 +161,9 @@ def folder(path: Path, *, daemon_runs: bool = False) -> folders.Folder:
     return folders.Folder("sink", str(path), daemon_runs=daemon_runs)
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path, unprivileged: None) -> None:
-    """Those of pytest are the user's alone."""
-    found = only_problem(list(folder(tmp_path).written("results")))
+def test_a_folder_that_may_not_be_written(open_place: Path, unprivileged: None) -> None:
+    with modes_of({open_place: 0o555}):
+        found = only_problem(list(folder(open_place).written("results")))
     assert "Permission denied" in found.what and f"chown {user()}" in found.remedy
 
 
