@@ -92,7 +92,8 @@ class Keeper:
             self._failures, self._problem = 0, None
 
     def _delete(self) -> None:
-        while finished := self._held.finished():
+        """What is done with meanwhile is news and has its turn after what else is owed."""
+        if finished := self._held.finished():
             again = self._queue.delete(finished)
             self._held.deleted([message for message in finished if message not in again])
             if again:
