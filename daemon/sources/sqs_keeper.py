@@ -79,17 +79,15 @@ class Keeper:
             self._died = error  # who calls `check` passes it on
 
     def _tidy(self) -> None:
-        try:
-            self._delete()
-            self._show_old()
-            self._hide_again()
-        except EnvironmentProblem as problem:
-            self._problem = problem
+        """All of it, whatever fails: a queue that lets nobody delete may yet hide what is worked on."""
+        problems = [_problem(step) for step in (self._hide_again, self._show_old, self._delete)]
+        self._problem = next((problem for problem in problems if problem is not None), None)
+        if self._problem is None:
+            self._failures = 0
+        else:
             self._ending.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)])
             self._failures += 1
             self._held.news.set()  # what could not be deleted is no news any more
-        else:
-            self._failures, self._problem = 0, None
 
     def _delete(self) -> None:
         """What is done with meanwhile is news and has its turn after what else is owed."""
@@ -115,6 +113,14 @@ class Keeper:
             self._held.forget(refused.lost)
             kept = [message for message in messages if message not in refused.lost + refused.again]
             self._held.hidden(kept, now + self._hidden_seconds)
+
+
+def _problem(step: Callable[[], None]) -> EnvironmentProblem | None:
+    try:
+        step()
+    except EnvironmentProblem as problem:
+        return problem
+    return None
 
 
 def settle_rest(queue: MessageQueue, held: Held) -> None:
