@@ -49,8 +49,8 @@ class MessageQueue:
         """What the server says of the queue, by SQS's own names."""
         with self._asking("looking at", "sqs:GetQueueAttributes"):
             client, url = self._client(reading=True), self._address(reading=True)
-            reply = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        return dict(reply.get("Attributes", {}))
+            reply = _answer(client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]))
+            return dict(reply.get("Attributes", {}))
 
     def receive(self, most: int, wait_seconds: int, hidden_seconds: int) -> list[Message]:
         """Up to `most` messages, hidden from others for so long; waits for the first one."""
@@ -62,7 +62,7 @@ class MessageQueue:
                 VisibilityTimeout=hidden_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
-        return [_message(raw) for raw in reply.get("Messages", ())]
+            return [_message(raw) for raw in _answer(reply).get("Messages", ())]
 
     def delete(self, messages: Sequence[Message]) -> list[Message]:
         """Delete messages; returns those for which it has to be tried again."""
@@ -93,11 +93,14 @@ class MessageQueue:
         for batch in _batches(messages):
             entries = [{"Id": str(number), "ReceiptHandle": one.receipt, **more} for number, one in enumerate(batch)]
             with self._asking(what, right):
-                reply = request(self._address(reading=False), entries)
-            failures = {str(failure.get("Id")): failure for failure in reply.get("Failed", ())}
+                reply = _answer(request(self._address(reading=False), entries))
+                done = {str(success["Id"]) for success in reply.get("Successful", ())}
+                failures = {str(failure["Id"]): failure for failure in reply.get("Failed", ())}
             for entry, message in zip(entries, batch, strict=True):
                 if failure := failures.get(entry["Id"]):
                     (refused.lost if failure.get("SenderFault", True) else refused.again).append(message)
+                elif entry["Id"] not in done:
+                    refused.again.append(message)
         return refused
 
     def _address(self, *, reading: bool) -> str:
@@ -106,7 +109,7 @@ class MessageQueue:
             owner = {"QueueOwnerAWSAccountId": self._queue.account} if self._queue.account else {}
             with self._asking("looking for", "sqs:GetQueueUrl"):
                 reply = self._client(reading=reading).get_queue_url(QueueName=self._queue.name, **owner)
-            self._url = str(reply["QueueUrl"])
+                self._url = str(_answer(reply)["QueueUrl"])
         return self._url
 
     def _client(self, *, reading: bool) -> Any:
@@ -127,7 +130,7 @@ class MessageQueue:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Messages of a request that was not carried out for them: `lost` are no longer in hand (the time is over, or
-    somebody else has deleted them), for the others it may be tried `again`."""
+    somebody else has deleted them), for the others it may be tried `again`, as for those the answer does not name."""
 
     lost: list[Message]
     again: list[Message]
@@ -136,6 +139,14 @@ class Refused:
 def _batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
     for start in range(0, len(messages), MOST_AT_ONCE):
         yield list(messages[start : start + MOST_AT_ONCE])
+
+
+def _answer(reply: dict[str, Any]) -> dict[str, Any]:
+    """What the server says. boto3 takes the page of a portal or a proxy for an answer that holds nothing, which would
+    be an empty queue."""
+    if "html" in str(reply["ResponseMetadata"]["HTTPHeaders"].get("content-type")):
+        raise ValueError("a page")
+    return reply
 
 
 def _message(raw: dict[str, Any]) -> Message:
