@@ -124,11 +124,15 @@ def _problem(step: Callable[[], None]) -> EnvironmentProblem | None:
 
 
 def settle_rest(queue: MessageQueue, held: Held) -> None:
-    """After `held.close`: have said to the queue what can be said now. If it cannot, it brings the messages again.
+    """After `held.close`: have said to the queue what can be said now."""
+    settle(queue, *held.rest())
+
+
+def settle(queue: MessageQueue, finished: list[Message], idle: list[Message]) -> None:
+    """Have these deleted, and those shown to others at once. If that cannot be said, the queue brings them again.
 
     One that does not answer is not waited for: the thread that tells how jobs end serves all watches.
     """
-    finished, idle = held.rest()
     if finished or idle:
         thread = threading.Thread(target=_say_rest, args=(queue, finished, idle), name="sqs-rest", daemon=True)
         thread.start()

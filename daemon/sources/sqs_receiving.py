@@ -14,7 +14,7 @@ from daemon.s3.queues import MOST_AT_ONCE, Message, MessageQueue
 from daemon.sources.base import Ledger, Watcher
 from daemon.sources.s3_version import object_version
 from daemon.sources.sqs_held import Held
-from daemon.sources.sqs_keeper import Keeper
+from daemon.sources.sqs_keeper import Keeper, settle
 from daemon.sources.sqs_messages import Created, Unreadable, created
 from daemon.sources.waiting import Rechecks
 
@@ -145,6 +145,9 @@ class Receiving:
         busy = self._empty < EMPTY_IN_A_ROW or len(self._held) > 0
         wait_seconds = min(self._wait_seconds, SHORT_WAIT_SECONDS) if busy else self._wait_seconds
         messages = self._queue.receive(min(room, MOST_AT_ONCE), wait_seconds, self._hidden_seconds)
+        if self._stopped():  # perhaps for a new configuration, which may take what this one would have deleted
+            settle(self._queue, [], messages)
+            return
         self._failures = 0
         self._empty = 0 if messages else self._empty + 1
         self._take(messages, asked)

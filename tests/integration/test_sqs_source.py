@@ -544,6 +544,28 @@ def test_at_a_stop_others_get_what_has_not_begun(start: Start, queue: Queue, mot
     assert queue.counts() == (2, 0), "somebody else finds out what is there now"
 
 
+def test_what_comes_while_it_is_stopped_is_left_to_others(
+    start: Start, queue: Queue, moto_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may wait for long, and be answered after the configuration has been read again: this source would take
+    no such document, the next one may."""
+    receive = MessageQueue.receive
+
+    def receive_at_a_stop(self: MessageQueue, *args: int) -> list[Message]:
+        messages = receive(self, *args)
+        if messages:
+            rig.stop.set()
+        return messages
+
+    rig = start()
+    empty(queue)
+    monkeypatch.setattr(MessageQueue, "receive", receive_at_a_stop)
+    queue.send(created_event(moto_bucket.name, "in/.hidden", "elsewhere/a.txt"))
+    rig.thread.join(30)
+    assert rig.stop.is_set() and not rig.thread.is_alive()
+    until(lambda: queue.counts() == (1, 0), "it is shown to others")
+
+
 def test_at_a_stop_what_was_being_fetched_is_given_back(
     start: Start, queue: Queue, moto_bucket: Bucket, tmp_path: Path
 ) -> None:
