@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from daemon.model import printable
+
 LARGEST_BYTES = 1 << 50  # no object comes near; what is larger is no size
 LONGEST_ETAG = 200
 _TOLD_BY_EVENTBRIDGE = {"Object Created", "Object Restore Completed"}
+_OF_OBJECTS = "Object "
+"""What EventBridge tells of buckets. What CloudTrail tells it of S3 may be a creation, too, in another form."""
+LONGEST_KIND = 100
 _TEST = "s3:TestEvent"
 
 
@@ -82,9 +87,12 @@ def _told(content: dict[str, Any]) -> list[Created]:
         item = _get(detail, "object", dict)
         bucket = _get(_get(detail, "bucket", dict), "name", str)
         return [Created(bucket, _encodable(_get(item, "key", str)), *_version(item, "etag"))]
-    if content.get("source") == "aws.s3":
-        return []
-    raise Unreadable("it is an event of something else than a bucket")
+    if content.get("source") != "aws.s3":
+        raise Unreadable("it is an event of something else than a bucket")
+    if not kind.startswith(_OF_OBJECTS):
+        named = printable(kind[:LONGEST_KIND])
+        raise Unreadable(f'it is an event of the type "{named}", and the rule has to send those of "Object Created"')
+    return []
 
 
 def _get(content: Any, name: str, kind: type) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -72,6 +73,7 @@ def test_a_message_may_tell_of_several_objects() -> None:
         records(record(name="ReducedRedundancyLostObject")),
         by_eventbridge("Object Deleted"),
         by_eventbridge("Object Tags Added", key=None),
+        by_eventbridge("Object Storage Class Changed"),
     ],
 )
 def test_what_creates_nothing_tells_of_nothing(body: str) -> None:
@@ -129,6 +131,21 @@ def test_what_no_bucket_says_is_refused(body: str) -> None:
     with pytest.raises(Unreadable) as refused:
         created(body)
     assert "it" in str(refused.value)
+
+
+@pytest.mark.parametrize("wrap", [str, by_sns])
+def test_what_cloudtrail_says_of_a_creation_is_not_thrown_away(wrap: Callable[[str], str]) -> None:
+    """It is a creation in another form; the rule, which is not the one that is meant, can be mended."""
+    detail = {"eventName": "PutObject", "requestParameters": {"bucketName": "docs", "key": KEY}}
+    event = {"detail-type": "AWS API Call via CloudTrail", "source": "aws.s3", "detail": detail}
+    with pytest.raises(Unreadable, match=r'type "AWS API Call via CloudTrail".* "Object Created"'):
+        created(wrap(json.dumps(event)))
+
+
+def test_a_hostile_type_of_event_is_told_in_short() -> None:
+    with pytest.raises(Unreadable) as refused:
+        created(by_eventbridge("\x1b[2J\n" + "x" * 100_000))
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(
