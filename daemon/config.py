@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from daemon import buckets
 from daemon.configfile import find, parse
 from daemon.errors import ConfigError
+from daemon.ground import Ground
 from daemon.overlaps import Place, Role, overlaps
 from daemon.settings import S3, Config, Limits, Log, Metrics, Notify, Ocr, Retry, Watch, settings_from
 from daemon.tables import Mistakes, Table, did_you_mean
@@ -48,12 +49,13 @@ def load(path: str, *, checks: Iterable[Check] = ()) -> Config:
     path = os.path.abspath(path)
     raw = parse(path)
     mistakes = Mistakes()
-    config = settings_from(Table(raw, mistakes), path, os.path.dirname(path))
+    ground = Ground(os.path.dirname(path))
+    config = settings_from(Table(raw, mistakes), path, ground)
     if raw.get("watch", []) == []:
         mistakes.add("watch", "nothing", "at least one [[watch]] with name, source and sink")
     _refuse_duplicate_names(config, mistakes)
     _refuse_shared_queues(config, mistakes)
-    _refuse_overlaps(config, mistakes)
+    _refuse_overlaps(config, ground, mistakes)
     return _checked(config, mistakes, checks)
 
 
@@ -65,10 +67,12 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
     source, sink, state = (_with_its_space(path) for path in (inbox, outbox, state_dir))
     names = {"source": "INBOX", "sink": "OUTBOX", "prefix": "the prefix, which only a configuration file can have"}
     labels = {f"watch[0].{key}": name for key, name in names.items()}
+    ground = Ground(os.getcwd())
     mistakes = Mistakes(labels | {"state_dir": "--state-dir"})
-    raw = {"state_dir": state, "watch": [{"name": _pair_name(inbox, outbox), "source": source, "sink": sink}]}
-    config = settings_from(Table(raw, mistakes), None, os.getcwd())
-    _refuse_overlaps(config, mistakes)
+    name = _pair_name(inbox, outbox, ground)
+    raw = {"state_dir": state, "watch": [{"name": name, "source": source, "sink": sink}]}
+    config = settings_from(Table(raw, mistakes), None, ground)
+    _refuse_overlaps(config, ground, mistakes)
     return _checked(config, mistakes, checks)
 
 
@@ -77,18 +81,22 @@ def _with_its_space(path: str) -> str:
     return f"{path}/" if os.path.isabs(path) and path != path.strip() else path
 
 
-def _pair_name(inbox: str, outbox: str) -> str:
+def _pair_name(inbox: str, outbox: str, ground: Ground) -> str:
     """A name of its own for each pair of places: what one pair has converted must not count for another."""
     import hashlib  # only here, and every command loads this module
 
-    pair = "\0".join(path.rstrip("/") if buckets.is_url(path) else os.path.realpath(path) for path in (inbox, outbox))
+    places = (
+        path.rstrip("/") if buckets.is_url(path) else ground.real(os.path.join(ground.base, path))
+        for path in (inbox, outbox)
+    )
+    pair = "\0".join(places)
     return f"inbox-{hashlib.sha256(os.fsencode(pair)).hexdigest()[:8]}"
 
 
 def defaults() -> Config:
     """What holds where there is no configuration at all: no watch, and the state in the working directory."""
     mistakes = Mistakes()
-    config = settings_from(Table({"state_dir": DEFAULT_STATE_DIR}, mistakes), None, os.getcwd())
+    config = settings_from(Table({"state_dir": DEFAULT_STATE_DIR}, mistakes), None, Ground(os.getcwd()))
     return _checked(config, mistakes, ())
 
 
@@ -153,8 +161,8 @@ def _queue_of(watch: Watch) -> tuple[object, ...]:
     return s3.queue_endpoint_url, s3.region, owner, queue.name
 
 
-def _refuse_overlaps(config: Config, mistakes: Mistakes) -> None:
-    for overlap in overlaps(list(_places(config))):
+def _refuse_overlaps(config: Config, ground: Ground, mistakes: Mistakes) -> None:
+    for overlap in overlaps(list(_places(config)), ground.real):
         place, other = overlap.place, overlap.other
         found = f"{show(place.path)}, {overlap.relation} {mistakes.label(other.key)} {show(other.path)}"
         mistakes.add(place.key, found, overlap.allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from itertools import combinations
 from typing import NamedTuple
@@ -57,14 +57,15 @@ _ALLOWED = {
 }
 
 
-def overlaps(places: Sequence[Place]) -> Iterator[Overlap]:
-    """All pairs that may not be, symbolic links of folders resolved; buckets are compared on one server only.
+def overlaps(places: Sequence[Place], real_path: Callable[[str], str]) -> Iterator[Overlap]:
+    """All pairs that may not be, symbolic links of folders resolved by `real_path`; buckets are compared on one server
+    only.
 
     A result in a source would be converted again; a moved document in a source too, and in a sink it could be
     overwritten by a result; two sinks in one could overwrite each other's results. Two sources may share documents
     only where neither takes them away. Move targets may be shared: a move never overwrites.
     """
-    real = {place.path: _with_separator(place) for place in places}
+    real = {place.path: _with_separator(place, real_path) for place in places}
     for first, second in combinations(sorted(places, key=lambda place: place.role), 2):
         if first.server != second.server or _may_share(first, second):
             continue
@@ -79,11 +80,11 @@ def _may_share(first: Place, second: Place) -> bool:
     return first.role is second.role is Role.MOVE
 
 
-def _with_separator(place: Place) -> str:
+def _with_separator(place: Place, real_path: Callable[[str], str]) -> str:
     """A place lies in another where its path, written like this, starts with the other's."""
     if place.server is not None:
         return place.path
-    return os.path.join(os.path.realpath(place.path), "")
+    return os.path.join(real_path(place.path), "")
 
 
 def _relation(path: str, other: str) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from daemon import buckets, values
+from daemon.ground import Ground
 from daemon.tables import Table, did_you_mean
 from daemon.words import Disposal, show
 
@@ -151,24 +152,24 @@ class Config(NamedTuple):
     notify: Notify = Notify()
 
 
-def settings_from(top: Table, path: str | None, base: str) -> Config:
+def settings_from(top: Table, path: str | None, ground: Ground) -> Config:
     """Everything that could be understood, with defaults for the rest; the mistakes are left with the table.
 
-    Relative paths are relative to `base`.
+    Relative paths are relative to the base of `ground`.
     """
     config = Config(
         path=path,
-        state_dir=top.value("state_dir", values.folder(base), os.path.join(base, "state")),
+        state_dir=top.value("state_dir", values.folder(ground), os.path.join(ground.base, "state")),
         workers=top.value("workers", values.whole_number(0, 1024), 0) or len(os.sched_getaffinity(0)),
         limits=_limits(top.table("limits")),
         retry=_retry(top.table("retry")),
         uploads_concurrency=_uploads(top.table("uploads")),
-        ocr=_ocr(top.table("ocr"), base),
+        ocr=_ocr(top.table("ocr"), ground),
         engines=_engines(top.table("engines")),
         log=_log(top.table("log")),
         metrics=_metrics(top.table("metrics")),
-        notify=_notify(top.table("notify"), base),
-        watches=tuple(_watch(table, base) for table in top.tables("watch")),
+        notify=_notify(top.table("notify"), ground),
+        watches=tuple(_watch(table, ground) for table in top.tables("watch")),
     )
     top.finish()
     return config
@@ -206,11 +207,11 @@ def _uploads(table: Table) -> int:
     return concurrency
 
 
-def _ocr(table: Table, base: str) -> Ocr:
+def _ocr(table: Table, ground: Ground) -> Ocr:
     ocr = Ocr(
         mode=table.value("mode", values.one_of("auto", "off", "always"), "auto"),
         languages=table.values("languages", values.language, ("eng",), "languages"),
-        tessdata_dir=table.value("tessdata_dir", values.folder(base), None),
+        tessdata_dir=table.value("tessdata_dir", values.folder(ground), None),
     )
     table.finish()
     return ocr
@@ -236,11 +237,11 @@ def _metrics(table: Table) -> Metrics:
     return metrics
 
 
-def _notify(table: Table, base: str) -> Notify:
+def _notify(table: Table, ground: Ground) -> Notify:
     notify = Notify(
-        command=_command(table, base),
+        command=_command(table, ground),
         webhook=_unseen(table, "webhook", _webhook, None),
-        secret_file=_unseen(table, "secret_file", values.file(base), None),
+        secret_file=_unseen(table, "secret_file", values.file(ground), None),
     )
     if notify.secret_file and not notify.webhook and table.sound("webhook"):
         table.refuse("secret_file", show(notify.secret_file), "no such key but with a webhook, whose events it signs")
@@ -260,14 +261,14 @@ def _webhook(value: object) -> str:
     return addresses.webhook(value)
 
 
-def _command(table: Table, base: str) -> tuple[str, ...]:
+def _command(table: Table, ground: Ground) -> tuple[str, ...]:
     words = table.values("command", values.word, (), "words, the program first", repeated=True)
-    return (os.path.join(base, words[0]), *words[1:]) if words and "/" in words[0] else words
+    return (os.path.join(ground.base, words[0]), *words[1:]) if words and "/" in words[0] else words
 
 
-def _watch(table: Table, base: str) -> Watch:
-    target = values.location(base, ("s3",))
-    source = values.location(base, ("s3", "sqs"))
+def _watch(table: Table, ground: Ground) -> Watch:
+    target = values.location(ground, ("s3",))
+    source = values.location(ground, ("s3", "sqs"))
     default = Watch(name="", source="", sink="")
     interval = values.duration_seconds(MOMENT, DAY)
     s3 = table.table("s3")
@@ -285,7 +286,7 @@ def _watch(table: Table, base: str) -> Watch:
         rescan_interval_seconds=table.value("rescan_interval", interval, default.rescan_interval_seconds),
         settle_seconds=table.value("settle", values.duration_seconds(0.0, 3600.0), default.settle_seconds),
         batch=table.value("batch", values.one_of("none", "subfolder"), default.batch),
-        s3=_s3(s3, base),
+        s3=_s3(s3, ground),
         prefix=_unseen(table, "prefix", values.prefix, default.prefix),
     )
     if "md" not in watch.formats:
@@ -299,7 +300,7 @@ def _watch(table: Table, base: str) -> Watch:
     return watch
 
 
-def _s3(table: Table, base: str) -> S3:
+def _s3(table: Table, ground: Ground) -> S3:
     default = S3()
     timeout = values.duration_seconds(MOMENT, 3600.0)
     s3 = S3(
@@ -307,8 +308,8 @@ def _s3(table: Table, base: str) -> S3:
         sqs_endpoint_url=_unseen(table, "sqs_endpoint_url", values.endpoint_url, None),
         region=table.value("region", values.region, None),
         profile=table.value("profile", values.profile, None),
-        credentials_file=_unseen(table, "credentials_file", values.file(base), None),
-        ca_bundle=_unseen(table, "ca_bundle", values.file(base), None),
+        credentials_file=_unseen(table, "credentials_file", values.file(ground), None),
+        ca_bundle=_unseen(table, "ca_bundle", values.file(ground), None),
         addressing=table.value("addressing", values.one_of("auto", "path", "virtual"), default.addressing),
         anonymous=table.value("anonymous", values.flag, default.anonymous),
         connect_timeout_seconds=table.value("connect_timeout", timeout, default.connect_timeout_seconds),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from daemon.buckets import Prefix, Queue
+from daemon.ground import Ground
 from daemon.words import Disposal
 
 T = TypeVar("T")
@@ -152,21 +153,21 @@ def glob(value: object) -> str:
     return value
 
 
-def folder(base: str) -> Parser[str]:
-    """A folder, made absolute; relative paths are relative to `base`. It need not exist, but may not be a file."""
+def folder(ground: Ground) -> Parser[str]:
+    """A folder, made absolute. It need not exist, but may not be a file."""
 
     def parse(value: object) -> str:
         allowed = "a folder"
-        path = _absolute(base, value, allowed)
-        if os.path.exists(path) and not os.path.isdir(path):
+        path = _absolute(ground.base, value, allowed)
+        if ground.look(path).is_file:
             raise Refusal(allowed, "it is a file")
         return path
 
     return parse
 
 
-def file(base: str) -> Parser[str]:
-    """A file, made absolute; relative paths are relative to `base`.
+def file(ground: Ground) -> Parser[str]:
+    """A file, made absolute.
 
     It need not exist, as what systemd hands to a service is there for that service only, but may not be a folder.
     Raises Secret for what looks like the content of a file.
@@ -176,17 +177,17 @@ def file(base: str) -> Parser[str]:
         allowed = "the path of a file"
         if isinstance(value, str) and not value.isprintable():
             raise Secret("what is no path", allowed, "the content of the file does not belong here")
-        path = _absolute(base, value, allowed)
-        if os.path.isdir(path):
+        path = _absolute(ground.base, value, allowed)
+        if ground.look(path).is_folder:
             raise Refusal(allowed, "it is a folder")
         return path
 
     return parse
 
 
-def location(base: str, schemes: Sequence[str]) -> Parser[str]:
+def location(ground: Ground, schemes: Sequence[str]) -> Parser[str]:
     """A folder, or a URL of one of these schemes: s3, sqs. Raises Secret for a URL with a user or a password."""
-    parse_folder = folder(base)
+    parse_folder = folder(ground)
     urls = {"s3": _prefix_url, "sqs": _queue_url}
     allowed = " or ".join(["a folder", *(f'"{scheme}://…"' for scheme in schemes)])
 

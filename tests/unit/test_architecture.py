@@ -13,7 +13,7 @@ import pytest
 from tests.harness import ROOT, environment
 
 LAYERS = (
-    {"errors", "faults", "words", "meters", "memory", "inflow"},
+    {"errors", "faults", "words", "meters", "memory", "inflow", "ground"},
     {"model", "buckets", "schema", "overlaps", "seccomp", "globs", "configfile"},
     {"values", "repeats", "files", "spool", "statedir", "sandbox", "turnstile", "systemd", "units"} | {"tally"},
     {"migration", "tables", "converters", "addresses", "logs", "monitor"},

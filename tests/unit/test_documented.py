@@ -9,6 +9,7 @@ import click
 
 from daemon import settings
 from daemon.cli import COMMANDS, cli
+from daemon.ground import Ground
 from daemon.tables import Mistakes, Table
 from tests.harness import ROOT
 
@@ -64,7 +65,7 @@ class Recorder(Table):
 def known_keys() -> set[str]:
     """Every key that the program takes from a configuration, found by having it take them."""
     keys: set[str] = set()
-    settings.settings_from(Recorder(keys), None, "/")
+    settings.settings_from(Recorder(keys), None, Ground("/"))
     return keys
 
 

@@ -1,0 +1,116 @@
+"""The ground that a configuration stands on: what its paths lead to, as far as that can be told in good time.
+
+Whoever asks a mount whose server is gone is held up by the kernel, where neither a timeout nor a signal reaches. So it
+is asked in a thread that can be left behind, and nobody waits there for long.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+LEAST_SECONDS = 0.02
+FORGIVEN_SECONDS = 60.0
+
+
+class Patience:
+    """Waits some `seconds` in all for whatever does not answer: each silence halves what the next one is worth.
+
+    So what is well is heard among many that are not. It is whole again a while after the last silence.
+    """
+
+    def __init__(self, seconds: float = 2.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._whole_seconds = self._seconds = seconds / 2
+        self._monotonic = monotonic
+        self._silent_at = monotonic()
+        self._asked: _Asked | None = None
+
+    def answered(self, question: Callable[[], T], otherwise: T) -> T:
+        """What the question is answered with in good time, or else `otherwise`. Raises what the question raises.
+
+        Not to be called by two threads at once.
+        """
+        if self._monotonic() - self._silent_at > FORGIVEN_SECONDS:
+            self._seconds = self._whole_seconds
+        self._asked = asked = self._asked or _Asked()
+        asked.questions.put(question)
+        try:
+            outcome = asked.outcomes.get(timeout=self._seconds)
+        except Empty:
+            self._asked = None
+            self._seconds = max(self._seconds / 2, LEAST_SECONDS)
+            self._silent_at = self._monotonic()
+            return otherwise
+        answer: T = outcome()
+        return answer
+
+
+class Look(NamedTuple):
+    """What a path leads to. `real` is the path without symbolic links."""
+
+    real: str
+    is_folder: bool
+    is_file: bool
+
+
+class Ground:
+    """Where a configuration lies: relative paths are relative to `base`. Each path is looked at once.
+
+    One that does not answer is taken as named, and for neither a folder nor a file.
+    """
+
+    def __init__(self, base: str, patience: Patience | None = None) -> None:
+        self.base = base
+        self._patience = patience or Patience()
+        self._looks: dict[str, Look] = {}
+
+    def look(self, path: str) -> Look:
+        """What this absolute path leads to."""
+        if path not in self._looks:
+            self._looks[path] = self._patience.answered(partial(_look, path), Look(path, False, False))
+        return self._looks[path]
+
+    def real(self, path: str) -> str:
+        """This absolute path without symbolic links."""
+        return self.look(path).real
+
+
+def _look(path: str) -> Look:
+    is_folder = os.path.isdir(path)
+    return Look(os.path.realpath(path), is_folder, not is_folder and os.path.exists(path))
+
+
+class _Asked:
+    """A thread that answers one question after the other, until this object is gone."""
+
+    def __init__(self) -> None:
+        self.questions: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self.outcomes: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        threading.Thread(target=_answer, args=(self.questions, self.outcomes), name="asked", daemon=True).start()
+        weakref.finalize(self, self.questions.put, None)
+
+
+def _answer(questions: SimpleQueue[Callable[[], Any] | None], outcomes: SimpleQueue[Callable[[], Any]]) -> None:
+    while (question := questions.get()) is not None:
+        outcomes.put(_outcome(question))
+
+
+def _outcome(question: Callable[[], Any]) -> Callable[[], Any]:
+    """Gives the answer, or raises what the question did, in whatever thread it is called."""
+    try:
+        answer = question()
+    except BaseException as error:
+        return partial(_raise, error)
+    return lambda: answer
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
