@@ -84,8 +84,11 @@ class Ground:
 
 
 def _look(path: str) -> Look:
-    is_folder = os.path.isdir(path)
-    return Look(os.path.realpath(path), is_folder, not is_folder and os.path.exists(path))
+    # From the top: to ask a dead mount for itself can be ended by SIGKILL; to ask it for a name that another process is
+    # asking it for cannot, and would keep this process from ending.
+    real = os.path.realpath(path)
+    is_folder = os.path.isdir(real)
+    return Look(real, is_folder, not is_folder and os.path.exists(real))
 
 
 class _Asked:
