@@ -26,6 +26,7 @@ from daemon.endings import Endings
 from daemon.errors import EnvironmentProblem
 from daemon.faults import Fault, no_fault
 from daemon.files import ignore_lease_breaks
+from daemon.ground import Patience
 from daemon.health import Health
 from daemon.intake import Intake
 from daemon.jobs import JobTable
@@ -64,6 +65,8 @@ LOCK_WAIT_SECONDS = 5.0
 SPARE_WORKERS = 8
 DOWNLOAD_THREADS = 16
 REMOTE_PAUSE_SECONDS = 30.0
+SILENT_SECONDS = 6.0
+"""So long a start, or a reload, waits in all for folders that do not answer."""
 
 
 def installed(config: Config) -> list[str]:
@@ -301,10 +304,10 @@ class Builder:
         self._dispatcher = dispatcher
         self._converters = converters
         self._log = log
+        self._patience = Patience(SILENT_SECONDS)
 
     def post(self, watch: Watch) -> Post:
-        """The objects that serve this watch, no thread begun yet."""
-        _make_missing_folders(watch)
+        """The objects that serve this watch, no thread begun yet. It begins as a sick one where a folder is silent."""
         source, sink = sources.build(watch, self._source), sinks.build(watch, self._sink)
         route = Route(watch, source, sink, self._submitted)
         health = Health(
@@ -320,14 +323,23 @@ class Builder:
             watch.name, sink, self._batches, self._state.spool, self._log, self._tell_of, self._outbox.announce
         )
         post = Post(route, health, discovery, manifests, stop)
-        if not route.sink.remote:  # a network could hold up the start; it is swept once the watch is served
-            post.sweep()
+        if not self._patience.answered(partial(_prepare, post), False):
+            what = "a folder of the watch, or what it is mounted from, does not answer"
+            health.fell_ill(EnvironmentProblem(what, "convertd doctor tells which; the watch goes on by itself."))
         return post
 
     def _tell_of(self, db: Connection, batch: Batch, jobs: Mapping[str, int], output: str) -> None:
         """Within the transaction that completes a batch."""
         if self._outbox.wanted:
             self._outbox.record(db, events.batch_complete(batch.watch, batch.name, jobs, output, time.time()))
+
+
+def _prepare(post: Post) -> bool:
+    """Before it is served. Always true."""
+    _make_missing_folders(post.route.watch)
+    if not post.route.sink.remote:  # a network could hold up the start; it is swept once the watch is served
+        post.sweep()
+    return True
 
 
 def _make_missing_folders(watch: Watch) -> None:

@@ -14,7 +14,8 @@ from daemon import plan, queries, switches
 from daemon.cli.common import Place, locate, place_options, print_json
 from daemon.config import Watch
 from daemon.db import Connection
-from daemon.errors import ConvertdError, UsageError
+from daemon.errors import ConvertdError, EnvironmentProblem, UsageError
+from daemon.ground import Patience
 from daemon.words import display, printable
 
 FAILS = {
@@ -23,6 +24,7 @@ FAILS = {
     "unsupported_format": "of a format that is not read",
 }
 BLIND = "a queue cannot be looked into ahead: it tells of objects as they come"
+SILENT = "its source or its sink does not answer"
 UNBORN = "the folder is not there yet: convertd makes it at its start"
 
 
@@ -42,7 +44,8 @@ def command(config_path: str | None, state_dir: str | None, watch_name: str | No
         watches = [watch for watch in _watches(place, db) if watch_name in (None, watch.name)]
         if not watches:
             raise UsageError(f"there is no watch {watch_name}", "convertd status lists them.")
-        looks = [Look(place, watch, db, limit) for watch in watches]
+        patience = Patience()
+        looks = [Look(place, watch, db, limit, patience) for watch in watches]
         if as_json:
             print_json({"watches": [look.facts() for look in looks]}, indent=2)
         else:
@@ -69,14 +72,16 @@ def _watches(place: Place, db: Connection | None) -> list[Watch]:
 class Look:
     """A look at one watch, for people or as JSON. `error` is set once its source turns out not to be readable."""
 
-    def __init__(self, place: Place, watch: Watch, db: Connection | None, limit: int) -> None:
+    def __init__(self, place: Place, watch: Watch, db: Connection | None, limit: int, patience: Patience) -> None:
         self._limits = (place.config or configuration.defaults()).limits
         self._watch = watch
         self._db = db
         self._limit = limit
         self._forecast: plan.Forecast | None = None
-        self._note = BLIND if watch.prefix else UNBORN if self._is_unborn() else None
         self.error: ConvertdError | None = None
+        if not patience.answered(self._is_there, False):
+            self.error = EnvironmentProblem(SILENT, "Mend its mount; convertd doctor tells which.")
+        self._note = BLIND if watch.prefix else UNBORN if not self.error and self._is_unborn() else None
 
     def lines(self) -> Iterator[str]:
         """What people read; rows come as they are found."""
@@ -129,7 +134,7 @@ class Look:
 
     def _entries(self) -> Iterator[plan.Entry]:
         """The first entries; the others are only counted."""
-        if self._note:
+        if self._note or self.error:
             return
         self._forecast = self._build()
         try:
@@ -159,6 +164,13 @@ class Look:
 
     def _paused(self) -> str | None:
         return switches.read(self._db.execute).reason(self._watch.name) if self._db is not None else None
+
+    def _is_there(self) -> bool:
+        """Always true, but for what is on a dead mount: there it has no answer."""
+        for location in (self._watch.source, self._watch.sink):
+            if os.path.isabs(location):
+                os.path.realpath(location)  # from the top, see `daemon.ground`
+        return True
 
     def _is_unborn(self) -> bool:
         """Whether the source is missing for no other reason than that nothing has run yet."""

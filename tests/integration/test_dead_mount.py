@@ -1,0 +1,67 @@
+"""A mount whose server is gone holds up the watches that lie on it, and nobody else."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.dead_mount import dead_mount
+from tests.harness import Daemon, convertd, running, until
+
+WATCH = '[[watch]]\nname = "{}"\nsource = "{}"\nsink = "{}"\n'
+CONFIG = (
+    '[ocr]\nmode = "off"\n'
+    + WATCH.format("from-it", "dead/in", "out")
+    + WATCH.format("to-it", "other", "dead/out")
+    + WATCH.format("well", "inbox", "outbox")
+)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[ExitStack]:
+    """Closing it takes the mount away."""
+    with ExitStack() as stack:
+        stack.enter_context(dead_mount(tmp_path / "dead"))
+        yield stack
+
+
+def states(daemon: Daemon) -> dict[str, str]:
+    return {watch["name"]: watch["state"] for watch in daemon.status()["watches"]}
+
+
+def test_only_its_watches_wait_for_it(tmp_path: Path, mount: ExitStack) -> None:
+    with running(tmp_path, CONFIG) as daemon:
+        daemon.drop("a.txt", b"a")
+        assert daemon.outcome("a.txt") == "converted"
+        assert states(daemon) == {"from-it": "paused", "to-it": "paused", "well": "running"}
+
+        assert daemon.config is not None
+        daemon.config.write_text(CONFIG + WATCH.format("later", "dead/later", "later"))
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: states(daemon).get("later") == "paused", "the watch that came later waits, too")
+        daemon.drop("b.txt", b"b")
+        assert daemon.outcome("b.txt") == "converted"
+
+        mount.close()
+        until(lambda: set(states(daemon).values()) == {"running"}, "all go on")
+        (tmp_path / "dead/in/c.txt").write_bytes(b"c")
+        until((tmp_path / "out/c.txt.md").exists, "what lay in wait is converted")
+        assert daemon.stop() == 0
+
+
+def test_plan_tells_of_it_and_of_the_others(tmp_path: Path, mount: ExitStack) -> None:
+    (tmp_path / "convertd.toml").write_text(CONFIG)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox/a.txt").write_bytes(b"a")
+    result = convertd("plan", "--json", cwd=tmp_path)
+    assert result.returncode == 1
+    looks = {watch["name"]: watch for watch in json.loads(result.stdout)["watches"]}
+    assert looks["well"]["new"] == 1
+    assert "does not answer" in looks["from-it"]["error"]
+    assert "does not answer" in looks["to-it"]["error"]
