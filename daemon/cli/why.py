@@ -13,6 +13,7 @@ from daemon.cli.common import Place, clock_time, locate, place_options
 from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import UsageError
+from daemon.ground import Ground
 from daemon.model import State, display, printable
 
 
@@ -45,7 +46,8 @@ def _of_job(db: Connection, job_id: int) -> Iterator[str]:
 
 def _of_document(place: Place, db: Connection, what: str) -> Iterator[str]:
     where, kind = (what, "prefix") if buckets.is_url(what) else (os.path.abspath(what), "folder")
-    located = [(watch, _source_of(watch, where)) for watch in place.watches(db)]
+    ground = Ground(os.getcwd())
+    located = [(watch, _source_of(watch, where, ground)) for watch in place.watches(db)]
     matches = [(watch, source) for watch, source in located if source is not None]
     if not matches:
         raise UsageError(
@@ -62,12 +64,12 @@ def _of_document(place: Place, db: Connection, what: str) -> Iterator[str]:
             yield "  converted earlier; its jobs have been pruned" if known else "  never queued"
 
 
-def _source_of(watch: Watch, where: str) -> bytes | None:
+def _source_of(watch: Watch, where: str, ground: Ground) -> bytes | None:
     """The watch's own name for the document at this path or URL; None where it does not lie in its source."""
     root = watch.prefix or watch.source
     if buckets.is_url(where) != buckets.is_url(root):
         return None
-    return _below_prefix(where, root) if buckets.is_url(where) else _below(where, root)
+    return _below_prefix(where, root) if buckets.is_url(where) else _below(where, root, ground)
 
 
 def _below_prefix(url: str, prefix_url: str) -> bytes | None:
@@ -78,10 +80,10 @@ def _below_prefix(url: str, prefix_url: str) -> bytes | None:
     return None if relative is None else os.fsencode(relative)
 
 
-def _below(path: str, folder: str) -> bytes | None:
+def _below(path: str, folder: str, ground: Ground) -> bytes | None:
     """The path relative to `folder`, by whatever links both are named; None outside. Its last part may be a link."""
-    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    root = os.path.realpath(folder)
+    real = os.path.join(ground.real(os.path.dirname(path)), os.path.basename(path))
+    root = ground.real(folder)
     inside = os.path.commonpath([real, root]) == root and real != root
     return os.fsencode(os.path.relpath(real, root)) if inside else None
 

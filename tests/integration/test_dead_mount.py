@@ -39,6 +39,7 @@ def test_only_its_watches_wait_for_it(tmp_path: Path, mount: ExitStack) -> None:
         daemon.drop("a.txt", b"a")
         assert daemon.outcome("a.txt") == "converted"
         assert states(daemon) == {"from-it": "paused", "to-it": "paused", "well": "running"}
+        assert "completed" in daemon.command("why", str(daemon.inbox / "a.txt")).stdout
 
         assert daemon.config is not None
         daemon.config.write_text(CONFIG + WATCH.format("later", "dead/later", "later"))
