@@ -28,7 +28,8 @@ class Patience:
     """
 
     def __init__(self, seconds: float = 2.0, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._whole_seconds = self._seconds = seconds / 2
+        self.next_seconds = self._whole_seconds = seconds / 2
+        """What the next silence would cost."""
         self._monotonic = monotonic
         self._silent_at = monotonic()
         self._asked: _Asked | None = None
@@ -39,14 +40,14 @@ class Patience:
         Not to be called by two threads at once.
         """
         if self._monotonic() - self._silent_at > FORGIVEN_SECONDS:
-            self._seconds = self._whole_seconds
+            self.next_seconds = self._whole_seconds
         self._asked = asked = self._asked or _Asked()
         asked.questions.put(question)
         try:
-            outcome = asked.outcomes.get(timeout=self._seconds)
+            outcome = asked.outcomes.get(timeout=self.next_seconds)
         except Empty:
             self._asked = None
-            self._seconds = max(self._seconds / 2, LEAST_SECONDS)
+            self.next_seconds = max(self.next_seconds / 2, LEAST_SECONDS)
             self._silent_at = self._monotonic()
             return otherwise
         answer: T = outcome()

@@ -36,8 +36,9 @@ class Folder:
         self.name = f"{role} {display(os.fsencode(path))}"
 
     def missing(self) -> Iterator[Finding]:
-        """What there is to say of it where it is not a folder; nothing where it is one."""
-        if os.path.isdir(self.path):
+        """What there is to say of it where it is not a folder; nothing where it is one. To be asked first."""
+        # From the top, see `daemon.ground`: where a dead mount keeps the daemon waiting, this process could not end.
+        if os.path.isdir(os.path.realpath(self.path)):
             return
         if os.path.lexists(self.path):
             yield problem(f"{self.name} is no folder", f"Move it away, or mend the path: ls -ld {quoted(self.path)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.dead_mount import dead_mount
-from tests.harness import Daemon, convertd, running, until
+from tests.harness import ROOT, Daemon, convertd, environment, running, until
 
 WATCH = '[[watch]]\nname = "{}"\nsource = "{}"\nsink = "{}"\n'
 CONFIG = (
@@ -54,6 +56,36 @@ def test_only_its_watches_wait_for_it(tmp_path: Path, mount: ExitStack) -> None:
         (tmp_path / "dead/in/c.txt").write_bytes(b"c")
         until((tmp_path / "out/c.txt.md").exists, "what lay in wait is converted")
         assert daemon.stop() == 0
+
+
+LOOKS = """
+import sys, threading
+from daemon.checks.folders import Folder
+look = Folder("source", sys.argv[1], daemon_runs=True)
+threading.Thread(target=lambda: list(look.missing()), daemon=True).start()
+sys.stdin.read(1)
+"""
+
+
+def test_a_doctor_that_has_looked_for_what_the_daemon_waits_for_can_end(tmp_path: Path, mount: ExitStack) -> None:
+    """The kernel has whoever asks for a name that another process is asking for wait where SIGKILL does not reach."""
+    folder = str(tmp_path / "dead/in")
+    with subprocess.Popen(["/usr/bin/stat", folder]) as daemon:
+        until(lambda: is_held_up(daemon.pid), "it waits for the mount")
+        command = [sys.executable, "-c", LOOKS, folder]
+        with subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE) as doctor:
+            until(lambda: any(is_held_up(int(task.name)) for task in tasks(doctor.pid)), "so does a thread of this one")
+            doctor.communicate(b"x", timeout=60)
+        daemon.kill()
+
+
+def tasks(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
+
+
+def is_held_up(pid: int) -> bool:
+    """Whether this process or thread waits for a file system of FUSE."""
+    return Path(f"/proc/{pid}/wchan").read_text() in ("request_wait_answer", "d_alloc_parallel")
 
 
 def test_plan_tells_of_it_and_of_the_others(tmp_path: Path, mount: ExitStack) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,14 +41,16 @@ def test_many_silences_cost_little_more_than_one_and_are_forgiven() -> None:
     done = threading.Event()
     now = [0.0]
     patience = Patience(0.2, lambda: now[0])
-    begun = time.monotonic()
-    assert not any(patience.answered(done.wait, False) for _ in range(10))
-    assert 0.19 < time.monotonic() - begun < 2.0, "10 x 0.1 s"
+    costs = []
+    for _ in range(10):
+        costs.append(patience.next_seconds)
+        assert not patience.answered(done.wait, False)
+    assert costs[0] == 0.1
+    assert sum(costs) < 4 * costs[0]
     assert patience.answered(lambda: 1, 2) == 1
     now[0] = 100.0
-    begun = time.monotonic()
     assert not patience.answered(done.wait, False)
-    assert time.monotonic() - begun >= 0.1
+    assert patience.next_seconds == costs[1], "after a while it had been whole again"
     done.set()
 
 
@@ -67,9 +69,8 @@ def test_a_dead_mount_is_taken_as_named_and_what_is_beside_it_judged(tmp_path: P
     dead = "".join(f'[[watch]]\nname = "w{n}"\nsource = "{mount}/in{n}"\nsink = "{mount}/out{n}"\n' for n in range(10))
     file = tmp_path / "c.toml"
     file.write_text(dead)
-    begun = time.monotonic()
-    read = config.load(str(file))
-    assert time.monotonic() - begun < 10.0, "20 folders, some 2 s in all; the rest is a slow machine's"
+    with ThreadPoolExecutor(1) as thread:
+        read = thread.submit(config.load, str(file)).result(60.0)
     assert [watch.source for watch in read.watches] == [f"{mount}/in{n}" for n in range(10)]
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
