@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 from daemon import config as configuration
@@ -26,7 +27,7 @@ from daemon.endings import Endings
 from daemon.errors import EnvironmentProblem
 from daemon.faults import Fault, no_fault
 from daemon.files import ignore_lease_breaks
-from daemon.ground import Patience
+from daemon.ground import Patience, reach
 from daemon.health import Health
 from daemon.intake import Intake
 from daemon.jobs import JobTable
@@ -35,7 +36,7 @@ from daemon.logs import Log
 from daemon.manifests import Manifests
 from daemon.memory import share_arenas
 from daemon.meters import UNMETERED, Meter
-from daemon.model import Disposal, Job
+from daemon.model import Disposal, Job, display
 from daemon.monitor import MonitorServer, Page, health
 from daemon.notify import Messenger
 from daemon.operations import Operations
@@ -65,8 +66,8 @@ LOCK_WAIT_SECONDS = 5.0
 SPARE_WORKERS = 8
 DOWNLOAD_THREADS = 16
 REMOTE_PAUSE_SECONDS = 30.0
-SILENT_SECONDS = 6.0
-"""So long a start, or a reload, waits in all for folders that do not answer."""
+SILENT_SECONDS = 5.0
+"""So long a start, or a reload, waits for the first folder that does not answer."""
 
 
 def installed(config: Config) -> list[str]:
@@ -308,7 +309,9 @@ class Builder:
 
     def post(self, watch: Watch) -> Post:
         """The objects that serve this watch, no thread begun yet. It begins as a sick one where a folder is silent."""
-        source, sink = sources.build(watch, self._source), sinks.build(watch, self._sink)
+        silent = [folder for folder in _folders(watch) if not self._patience.answered(partial(_answers, folder), False)]
+        source = sources.build(watch, replace(self._source, silent=watch.source in silent))
+        sink = sinks.build(watch, replace(self._sink, silent=watch.sink in silent))
         route = Route(watch, source, sink, self._submitted)
         health = Health(
             watch.name,
@@ -323,9 +326,12 @@ class Builder:
             watch.name, sink, self._batches, self._state.spool, self._log, self._tell_of, self._outbox.announce
         )
         post = Post(route, health, discovery, manifests, stop)
-        if not self._patience.answered(partial(_prepare, post), False):
-            what = "a folder of the watch, or what it is mounted from, does not answer"
-            health.fell_ill(EnvironmentProblem(what, "convertd doctor tells which; the watch goes on by itself."))
+        _make_missing_folders(folder for folder in _folders(watch) if folder not in silent)
+        if watch.sink not in silent and not sink.remote:  # a network could hold up the start; it is swept once served
+            post.sweep()
+        if silent:
+            what = f"{display(os.fsencode(silent[0]))}, or what it is mounted from, does not answer"
+            health.fell_ill(EnvironmentProblem(what, "Mend the mount; the watch goes on by itself."))
         return post
 
     def _tell_of(self, db: Connection, batch: Batch, jobs: Mapping[str, int], output: str) -> None:
@@ -334,18 +340,21 @@ class Builder:
             self._outbox.record(db, events.batch_complete(batch.watch, batch.name, jobs, output, time.time()))
 
 
-def _prepare(post: Post) -> bool:
-    """Before it is served. Always true."""
-    _make_missing_folders(post.route.watch)
-    if not post.route.sink.remote:  # a network could hold up the start; it is swept once the watch is served
-        post.sweep()
+def _folders(watch: Watch) -> list[str]:
+    places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
+    return [place for place in places if os.path.isabs(place)]
+
+
+def _answers(folder: str) -> bool:
+    """Always true, but on a dead mount it never says so."""
+    reach(folder)
     return True
 
 
-def _make_missing_folders(watch: Watch) -> None:
+def _make_missing_folders(folders: Iterable[str]) -> None:
     """At start a folder that is missing beside an existing parent is made; one that vanishes later is a sick disk."""
-    for folder in (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target):
-        if os.path.isabs(folder) and os.path.isdir(os.path.dirname(folder)):
+    for folder in folders:
+        if os.path.isdir(os.path.dirname(folder)):
             with suppress(OSError):
                 os.mkdir(folder)
 

@@ -59,7 +59,9 @@ def load(path: str, *, checks: Iterable[Check] = ()) -> Config:
     return _checked(config, mistakes, checks)
 
 
-def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Check] = ()) -> Config:
+def for_folders(
+    inbox: str, outbox: str, state_dir: str, *, name: str | None = None, checks: Iterable[Check] = ()
+) -> Config:
     """The configuration of `run INBOX OUTBOX`: defaults for everything else. Raises ConfigError.
 
     Relative paths are relative to the working directory.
@@ -69,27 +71,24 @@ def for_folders(inbox: str, outbox: str, state_dir: str, *, checks: Iterable[Che
     labels = {f"watch[0].{key}": name for key, name in names.items()}
     ground = Ground(os.getcwd())
     mistakes = Mistakes(labels | {"state_dir": "--state-dir"})
-    name = _pair_name(inbox, outbox, ground)
-    raw = {"state_dir": state, "watch": [{"name": name, "source": source, "sink": sink}]}
+    named = name or _pair_name(inbox, outbox)
+    raw = {"state_dir": state, "watch": [{"name": named, "source": source, "sink": sink}]}
     config = settings_from(Table(raw, mistakes), None, ground)
     _refuse_overlaps(config, ground, mistakes)
     return _checked(config, mistakes, checks)
 
 
 def _with_its_space(path: str) -> str:
-    """Where white space around a whole path is no slip: a shell, or the job table, says it only where it is meant."""
-    return f"{path}/" if os.path.isabs(path) and path != path.strip() else path
+    """Where white space around a path is no slip: a shell, or the job table, says it only where it is meant."""
+    return path if path == path.strip() or buckets.is_url(path.strip()) else os.path.join(os.getcwd(), path, "")
 
 
-def _pair_name(inbox: str, outbox: str, ground: Ground) -> str:
-    """A name of its own for each pair of places: what one pair has converted must not count for another."""
+def _pair_name(inbox: str, outbox: str) -> str:
+    """A name of its own for each pair of places: what one pair has converted must not count for another. A place that
+    does not answer is waited for: another name would be another watch."""
     import hashlib  # only here, and every command loads this module
 
-    places = (
-        path.rstrip("/") if buckets.is_url(path) else ground.real(os.path.join(ground.base, path))
-        for path in (inbox, outbox)
-    )
-    pair = "\0".join(places)
+    pair = "\0".join(path.rstrip("/") if buckets.is_url(path) else os.path.realpath(path) for path in (inbox, outbox))
     return f"inbox-{hashlib.sha256(os.fsencode(pair)).hexdigest()[:8]}"
 
 
@@ -162,7 +161,7 @@ def _queue_of(watch: Watch) -> tuple[object, ...]:
 
 
 def _refuse_overlaps(config: Config, ground: Ground, mistakes: Mistakes) -> None:
-    for overlap in overlaps(list(_places(config)), ground.real):
+    for overlap in overlaps(list(_places(config)), ground):
         place, other = overlap.place, overlap.other
         found = f"{show(place.path)}, {overlap.relation} {mistakes.label(other.key)} {show(other.path)}"
         mistakes.add(place.key, found, overlap.allowed)

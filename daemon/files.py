@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from daemon.errors import EnvironmentProblem
+from daemon.ground import is_mount_point
 from daemon.model import display
 
 _AT_FDCWD = -100
@@ -247,14 +248,15 @@ class RootFolder:
     after that.
 
     A folder that disappears, or loses the disk that was mounted on it, was taken away: a new empty one in its place
-    would make documents look gone and fill the wrong disk. Thread-safe.
+    would make documents look gone and fill the wrong disk. With `silent`, it does not answer just now: then it is one
+    that has been there, with what is mounted at it. Thread-safe.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, *, silent: bool = False) -> None:
         self.path = os.path.abspath(path)
         self._lock = threading.Lock()
-        self._known = False
-        self._was_mount = False
+        self._known = silent
+        self._was_mount = silent and is_mount_point(self.path)
 
     def check(self) -> os.stat_result:
         """Its status. Raises EnvironmentProblem where it is not there, not a folder, or no longer mounted."""

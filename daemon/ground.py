@@ -7,6 +7,7 @@ is asked in a thread that can be left behind, and nobody waits there for long.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import weakref
@@ -17,18 +18,20 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-LEAST_SECONDS = 0.02
+LEAST_SECONDS = 0.25
+"""Enough for what is well to answer, on a busy machine too."""
 FORGIVEN_SECONDS = 60.0
 
 
 class Patience:
-    """Waits some `seconds` in all for whatever does not answer: each silence halves what the next one is worth.
+    """Waits so long for the first that does not answer: each silence halves what the next one is worth, down to
+    `LEAST_SECONDS`.
 
     So what is well is heard among many that are not. It is whole again a while after the last silence.
     """
 
-    def __init__(self, seconds: float = 2.0, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.next_seconds = self._whole_seconds = seconds / 2
+    def __init__(self, seconds: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.next_seconds = self._whole_seconds = seconds
         """What the next silence would cost."""
         self._monotonic = monotonic
         self._silent_at = monotonic()
@@ -55,11 +58,12 @@ class Patience:
 
 
 class Look(NamedTuple):
-    """What a path leads to. `real` is the path without symbolic links."""
+    """What a path leads to. `real` is the path without symbolic links; where it is not `answered`, as it is named."""
 
     real: str
     is_folder: bool
     is_file: bool
+    answered: bool = True
 
 
 class Ground:
@@ -76,7 +80,7 @@ class Ground:
     def look(self, path: str) -> Look:
         """What this absolute path leads to."""
         if path not in self._looks:
-            self._looks[path] = self._patience.answered(partial(_look, path), Look(path, False, False))
+            self._looks[path] = self._patience.answered(partial(_look, path), Look(path, False, False, answered=False))
         return self._looks[path]
 
     def real(self, path: str) -> str:
@@ -84,10 +88,31 @@ class Ground:
         return self.look(path).real
 
 
+def reach(path: str) -> str:
+    """The path without symbolic links, once it answers.
+
+    Asked from the top: to ask a dead mount for itself can be ended by SIGKILL; to ask it for a name that another
+    process is asking it for cannot, and would keep this process from ending.
+    """
+    return os.path.realpath(path)
+
+
+def is_mount_point(path: bytes) -> bool:
+    """Whether something is mounted at this absolute path, by what the kernel knows: the mount itself is not asked."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            mounted = {re.sub(rb"\\([0-7]{3})", _unescaped, line.split(b" ", 5)[4]) for line in file}
+    except OSError:  # no /proc here
+        return False
+    return path in mounted
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return bytes([int(found[1], 8)])
+
+
 def _look(path: str) -> Look:
-    # From the top: to ask a dead mount for itself can be ended by SIGKILL; to ask it for a name that another process is
-    # asking it for cannot, and would keep this process from ending.
-    real = os.path.realpath(path)
+    real = reach(path)
     is_folder = os.path.isdir(real)
     return Look(real, is_folder, not is_folder and os.path.exists(real))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import combinations
 from typing import NamedTuple
+
+from daemon.ground import Ground
 
 
 class Role(IntEnum):
@@ -57,17 +59,19 @@ _ALLOWED = {
 }
 
 
-def overlaps(places: Sequence[Place], real_path: Callable[[str], str]) -> Iterator[Overlap]:
-    """All pairs that may not be, symbolic links of folders resolved by `real_path`; buckets are compared on one server
-    only.
+def overlaps(places: Sequence[Place], ground: Ground) -> Iterator[Overlap]:
+    """All pairs that may not be, symbolic links of folders resolved; buckets are compared on one server only, and a
+    folder that does not answer, whose links are not known, with none that does.
 
     A result in a source would be converted again; a moved document in a source too, and in a sink it could be
     overwritten by a result; two sinks in one could overwrite each other's results. Two sources may share documents
     only where neither takes them away. Move targets may be shared: a move never overwrites.
     """
-    real = {place.path: _with_separator(place, real_path) for place in places}
+    real = {place.path: _with_separator(place, ground) for place in places}
     for first, second in combinations(sorted(places, key=lambda place: place.role), 2):
         if first.server != second.server or _may_share(first, second):
+            continue
+        if first.server is None and ground.look(first.path).answered != ground.look(second.path).answered:
             continue
         relation = _relation(real[second.path], real[first.path])
         if relation:
@@ -80,11 +84,11 @@ def _may_share(first: Place, second: Place) -> bool:
     return first.role is second.role is Role.MOVE
 
 
-def _with_separator(place: Place, real_path: Callable[[str], str]) -> str:
+def _with_separator(place: Place, ground: Ground) -> str:
     """A place lies in another where its path, written like this, starts with the other's."""
     if place.server is not None:
         return place.path
-    return os.path.join(real_path(place.path), "")
+    return os.path.join(ground.real(place.path), "")
 
 
 def _relation(path: str, other: str) -> str:

@@ -11,6 +11,7 @@ from daemon.checks.base import Finding, ok, problem, warning
 from daemon.checks.canary import Abilities, Failed, try_out
 from daemon.checks.remedies import quoted, remedy_for
 from daemon.files import filesystem_type, is_network_type
+from daemon.ground import reach
 from daemon.sinks.folder import CANARY_PREFIX
 from daemon.values import format_size
 from daemon.words import display
@@ -37,8 +38,7 @@ class Folder:
 
     def missing(self) -> Iterator[Finding]:
         """What there is to say of it where it is not a folder; nothing where it is one. To be asked first."""
-        # From the top, see `daemon.ground`: where a dead mount keeps the daemon waiting, this process could not end.
-        if os.path.isdir(os.path.realpath(self.path)):
+        if os.path.isdir(reach(self.path)):
             return
         if os.path.lexists(self.path):
             yield problem(f"{self.name} is no folder", f"Move it away, or mend the path: ls -ld {quoted(self.path)}")

@@ -72,11 +72,11 @@ def _of_folders(state: StateDir) -> Subject:
         pairs = [row for row in queries.watches(db) if os.path.isabs(row[1]) and os.path.isabs(row[2])]
     for name, source, sink in pairs:
         try:
-            config = configuration.for_folders(source, sink, state.path, checks=[app.installed])
+            config = configuration.for_folders(source, sink, state.path, name=name, checks=[app.installed])
         except ConfigError as error:
             findings += [_mistake("Run with other folders", mistake) for mistake in error.mistakes]
         else:
-            watches.append(config.watches[0]._replace(name=name))
+            watches.append(config.watches[0])
     findings.append(ok(f"no configuration; what has run with {state.path} is examined"))
     config = configuration.defaults()._replace(state_dir=state.path, watches=tuple(watches))
     return Subject(config, state, tuple(findings))

@@ -66,8 +66,7 @@ class Place:
         from daemon.config import for_folders
 
         rows = [row for row in queries.watches(db) if os.path.isabs(row[1])]
-        pairs = [(name, for_folders(source, sink, self.state.path)) for name, source, sink in rows]
-        return [config.watches[0]._replace(name=name) for name, config in pairs]
+        return [for_folders(source, sink, self.state.path, name=name).watches[0] for name, source, sink in rows]
 
     def live(self) -> dict[str, Any] | None:
         """What the running daemon says of itself, None where none is running.

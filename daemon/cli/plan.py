@@ -15,7 +15,7 @@ from daemon.cli.common import Place, locate, place_options, print_json
 from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import ConvertdError, EnvironmentProblem, UsageError
-from daemon.ground import Patience
+from daemon.ground import Patience, reach
 from daemon.words import display, printable
 
 FAILS = {
@@ -24,6 +24,7 @@ FAILS = {
     "unsupported_format": "of a format that is not read",
 }
 BLIND = "a queue cannot be looked into ahead: it tells of objects as they come"
+PATIENCE_SECONDS = 5.0
 SILENT = "its source or its sink does not answer"
 UNBORN = "the folder is not there yet: convertd makes it at its start"
 
@@ -44,7 +45,7 @@ def command(config_path: str | None, state_dir: str | None, watch_name: str | No
         watches = [watch for watch in _watches(place, db) if watch_name in (None, watch.name)]
         if not watches:
             raise UsageError(f"there is no watch {watch_name}", "convertd status lists them.")
-        patience = Patience()
+        patience = Patience(PATIENCE_SECONDS)
         looks = [Look(place, watch, db, limit, patience) for watch in watches]
         if as_json:
             print_json({"watches": [look.facts() for look in looks]}, indent=2)
@@ -169,7 +170,7 @@ class Look:
         """Always true, but for what is on a dead mount: there it has no answer."""
         for location in (self._watch.source, self._watch.sink):
             if os.path.isabs(location):
-                os.path.realpath(location)  # from the top, see `daemon.ground`
+                reach(location)
         return True
 
     def _is_unborn(self) -> bool:

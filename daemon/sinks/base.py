@@ -15,12 +15,14 @@ from daemon.s3.clients import Clients
 class Surroundings:
     """What all sinks of a daemon share. `uploads` lets so many results be on their way at once, over all workers.
 
-    `fault` is called with a label at each step that a test may want to break.
+    `fault` is called with a label at each step that a test may want to break. `silent` is of one watch alone: its
+    folder does not answer just now.
     """
 
     clients: Clients
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
     fault: Fault = no_fault
+    silent: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,15 @@ class FolderSink:
     name_bytes = PATH_BYTES
     remote = False
 
-    def __init__(self, root: str, *, fault: Fault = no_fault, clock: Callable[[], float] = time.time) -> None:
-        self._root = RootFolder(os.fsencode(root))
+    def __init__(
+        self,
+        root: str,
+        *,
+        fault: Fault = no_fault,
+        clock: Callable[[], float] = time.time,
+        silent: bool = False,
+    ) -> None:
+        self._root = RootFolder(os.fsencode(root), silent=silent)
         self._clock = clock
         self._fault = fault
         self._lock = threading.Lock()
@@ -72,7 +79,7 @@ class FolderSink:
     @classmethod
     def at(cls, location: str, surroundings: Surroundings, settings: S3) -> FolderSink:
         """The sink in this folder."""
-        return cls(location, fault=surroundings.fault)
+        return cls(location, fault=surroundings.fault, silent=surroundings.silent)
 
     def publish(self, name: str | bytes, files: Mapping[str, Content], origin: Origin = UNKNOWN) -> str:
         base = self._path(name)

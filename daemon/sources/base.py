@@ -23,13 +23,15 @@ PassOver = Callable[[bytes, str], None]
 class Surroundings:
     """What all sources of a daemon share. `stopping` is set at a stop: what is being fetched is given up then.
 
-    `fault` is called with a label at each step that a test may want to break.
+    `fault` is called with a label at each step that a test may want to break. `silent` is of one watch alone: its
+    folder does not answer just now.
     """
 
     payloads: Payloads
     clients: Clients
     stopping: threading.Event = field(default_factory=threading.Event)
     fault: Fault = no_fault
+    silent: bool = False
 
     @classmethod
     def for_looking(cls) -> Surroundings:

@@ -41,8 +41,9 @@ class FolderSource:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         fault: Fault = no_fault,
+        silent: bool = False,
     ) -> None:
-        self._root = RootFolder(os.fsencode(root))
+        self._root = RootFolder(os.fsencode(root), silent=silent)
         self._wanted = wanted
         self._intervals = Intervals(poll_interval_seconds, rescan_interval_seconds)
         self._clock = clock
@@ -63,6 +64,7 @@ class FolderSource:
             poll_interval_seconds=watch.poll_interval_seconds,
             rescan_interval_seconds=watch.rescan_interval_seconds,
             fault=surroundings.fault,
+            silent=surroundings.silent,
         )
 
     def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:

@@ -17,8 +17,8 @@ from daemon.model import printable
 LARGEST_BYTES = 1 << 50  # no object comes near; what is larger is no size
 LONGEST_ETAG = 200
 _TOLD_BY_EVENTBRIDGE = {"Object Created", "Object Restore Completed"}
-_OF_OBJECTS = "Object "
-"""What EventBridge tells of buckets. What CloudTrail tells it of S3 may be a creation, too, in another form."""
+_TOLD_BY_CLOUDTRAIL = ("PutObject", "PostObject", "CopyObject", "CompleteMultipartUpload", "RestoreObject")
+"""Calls that create objects, which a rule for those has EventBridge tell in another form."""
 LONGEST_KIND = 100
 _TEST = "s3:TestEvent"
 
@@ -89,7 +89,8 @@ def _told(content: dict[str, Any]) -> list[Created]:
         return [Created(bucket, _encodable(_get(item, "key", str)), *_version(item, "etag"))]
     if content.get("source") != "aws.s3":
         raise Unreadable("it is an event of something else than a bucket")
-    if not kind.startswith(_OF_OBJECTS):
+    detail = content.get("detail")
+    if isinstance(detail, dict) and detail.get("eventName") in _TOLD_BY_CLOUDTRAIL:
         named = printable(kind[:LONGEST_KIND])
         raise Unreadable(f'it is an event of the type "{named}", and the rule has to send those of "Object Created"')
     return []

@@ -52,6 +52,9 @@ def test_only_its_watches_wait_for_it(tmp_path: Path, mount: ExitStack) -> None:
         assert daemon.outcome("b.txt") == "converted"
 
         mount.close()
+        assert not list((tmp_path / "dead").iterdir()), "nothing is made where it was mounted"
+        for folder in ("in", "out", "later"):
+            (tmp_path / "dead" / folder).mkdir()
         until(lambda: set(states(daemon).values()) == {"running"}, "all go on")
         (tmp_path / "dead/in/c.txt").write_bytes(b"c")
         until((tmp_path / "out/c.txt.md").exists, "what lay in wait is converted")
@@ -70,13 +73,20 @@ sys.stdin.read(1)
 def test_a_doctor_that_has_looked_for_what_the_daemon_waits_for_can_end(tmp_path: Path, mount: ExitStack) -> None:
     """The kernel has whoever asks for a name that another process is asking for wait where SIGKILL does not reach."""
     folder = str(tmp_path / "dead/in")
-    with subprocess.Popen(["/usr/bin/stat", folder]) as daemon:
+    daemon = subprocess.Popen(["/usr/bin/stat", folder])
+    doctor: subprocess.Popen[bytes] | None = None
+    try:
         until(lambda: is_held_up(daemon.pid), "it waits for the mount")
         command = [sys.executable, "-c", LOOKS, folder]
-        with subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE) as doctor:
-            until(lambda: any(is_held_up(int(task.name)) for task in tasks(doctor.pid)), "so does a thread of this one")
-            doctor.communicate(b"x", timeout=60)
-        daemon.kill()
+        doctor = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE)
+        pid = doctor.pid
+        until(lambda: any(is_held_up(int(task.name)) for task in tasks(pid)), "so does a thread of this one")
+        doctor.communicate(b"x", timeout=60)
+    finally:
+        mount.close()  # before anybody is waited for
+        for process in filter(None, (daemon, doctor)):
+            process.kill()
+            process.wait(60)
 
 
 def tasks(pid: int) -> list[Path]:

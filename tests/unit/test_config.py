@@ -367,12 +367,17 @@ def test_two_folders_with_mistakes_are_named_as_the_command_does(tmp_path: Path)
         configuration.for_folders("ftp://b/", f"{tmp_path}/out", f"{tmp_path}/state")
 
 
-def test_folders_whose_names_end_with_a_space(tmp_path: Path) -> None:
+def test_folders_whose_names_end_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has run with them is known by its whole path, and looked at as such by `status`."""
     names = ("in ", "out\n", "state ")
     config = configuration.for_folders(*(f"{tmp_path}/{name}" for name in names))
     found = (config.watches[0].source, config.watches[0].sink, config.state_dir)
     assert found == tuple(f"{tmp_path}/{name}" for name in names)
+    monkeypatch.chdir(tmp_path)
+    relative = configuration.for_folders(*names)
+    assert (relative.watches, relative.state_dir) == (config.watches, config.state_dir), "a shell says it as meant"
+    with pytest.raises(ConfigError, match="white space around it"):
+        configuration.for_folders("in", " s3://bucket/out/", "state")
     config = load(tmp_path, WATCH.replace('"in"', '"./ in /"'))
     assert config.watches[0].source == f"{tmp_path}/ in "
 

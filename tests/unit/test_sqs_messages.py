@@ -142,9 +142,18 @@ def test_what_cloudtrail_says_of_a_creation_is_not_thrown_away(wrap: Callable[[s
         created(wrap(json.dumps(event)))
 
 
+def test_what_cloudtrail_says_of_anything_else_tells_of_nothing() -> None:
+    """Else what convertd itself reads would fill the dead-letter queue."""
+    names: list[Any] = ["GetObject", "HeadObject", "DeleteObject", None, 7, []]
+    for name in names:
+        event = {"detail-type": "AWS API Call via CloudTrail", "source": "aws.s3", "detail": {"eventName": name}}
+        assert created(json.dumps(event)) == []
+
+
 def test_a_hostile_type_of_event_is_told_in_short() -> None:
+    kind = "\x1b[2J\n" + "x" * 100_000
     with pytest.raises(Unreadable) as refused:
-        created(by_eventbridge("\x1b[2J\n" + "x" * 100_000))
+        created(json.dumps({"detail-type": kind, "source": "aws.s3", "detail": {"eventName": "PutObject"}}))
     assert str(refused.value).isprintable() and len(str(refused.value)) < 300
 
 
