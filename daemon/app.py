@@ -347,7 +347,10 @@ def _folders(watch: Watch) -> list[str]:
 
 def _answers(folder: str) -> bool:
     """Always true, but on a dead mount it never says so."""
-    reach(folder)
+    real = reach(folder)
+    for place in (real, os.path.dirname(real)):
+        with suppress(OSError):  # what a server that is gone has said of names is remembered for a while, but not this
+            os.statvfs(place)
     return True
 
 

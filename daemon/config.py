@@ -6,6 +6,7 @@ A line of a mistake is `KEY: found VALUE; allowed: WHAT`. A relative path is rel
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterable
 
 from daemon import buckets
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 DEFAULT_STATE_DIR = ".convertd"
+_NO_RELATIVE_PATH = r"~(/|$)|[A-Za-z][A-Za-z0-9+.-]*://"
 
 Check = Callable[[Config], Iterable[str]]
 """Finds mistakes that only somebody else can see, such as OCR languages that are not installed."""
@@ -80,7 +82,8 @@ def for_folders(
 
 def _with_its_space(path: str) -> str:
     """Where white space around a path is no slip: a shell, or the job table, says it only where it is meant."""
-    return path if path == path.strip() or buckets.is_url(path.strip()) else os.path.join(os.getcwd(), path, "")
+    told = path.strip()
+    return path if path == told or re.match(_NO_RELATIVE_PATH, told) else os.path.join(os.getcwd(), path, "")
 
 
 def _pair_name(inbox: str, outbox: str) -> str:

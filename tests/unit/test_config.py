@@ -376,8 +376,12 @@ def test_folders_whose_names_end_with_a_space(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     relative = configuration.for_folders(*names)
     assert (relative.watches, relative.state_dir) == (config.watches, config.state_dir), "a shell says it as meant"
-    with pytest.raises(ConfigError, match="white space around it"):
-        configuration.for_folders("in", " s3://bucket/out/", "state")
+    for no_path in (" s3://bucket/out/", " sqs://queue", "~/out "):
+        with pytest.raises(ConfigError, match="white space around it"):
+            configuration.for_folders("in", no_path, "state")
+    with pytest.raises(ConfigError) as raised:
+        configuration.for_folders(" sqs://user:s3cr3t@queue", "out", "state")
+    assert "s3cr3t" not in raised.value.message
     config = load(tmp_path, WATCH.replace('"in"', '"./ in /"'))
     assert config.watches[0].source == f"{tmp_path}/ in "
 
