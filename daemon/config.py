@@ -73,9 +73,10 @@ def for_folders(
     labels = {f"watch[0].{key}": name for key, name in names.items()}
     ground = Ground(os.getcwd())
     mistakes = Mistakes(labels | {"state_dir": "--state-dir"})
-    named = name or _pair_name(inbox, outbox)
-    raw = {"state_dir": state, "watch": [{"name": named, "source": source, "sink": sink}]}
+    raw = {"state_dir": state, "watch": [{"name": "pair", "source": source, "sink": sink}]}
     config = settings_from(Table(raw, mistakes), None, ground)
+    named = [watch._replace(name=name or _pair_name(inbox, outbox)) for watch in config.watches]
+    config = config._replace(watches=tuple(named))
     _refuse_overlaps(config, ground, mistakes)
     return _checked(config, mistakes, checks)
 
