@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import re
+import time
 from threading import Event
 
 from tests.chaos.hooks import WAIT
@@ -203,8 +204,9 @@ def delete(world: World, model: Model, chance: random.Random) -> str:
     return f"{known[0].watch}: {known[0].name}"
 
 
-def swap_while_fetched(world: World, model: Model, chance: random.Random) -> str:
-    """An object is replaced by one of the same size while it is fetched, and put back before anybody looks again."""
+def swap_while_fetched(world: World, model: Model, chance: random.Random, seconds: float = FETCH_SECONDS) -> str:
+    """An object is replaced by one of the same size while it is fetched, and put back before anybody looks again. It is
+    to be fetched, and to be answered, within so long."""
     if world.proxy is None:
         return SKIPPED + "no buckets"
     document = model.new("bkeep", "txt")
@@ -217,12 +219,12 @@ def swap_while_fetched(world: World, model: Model, chance: random.Random) -> str
         document.current = document.written(content, text)
         source.put(document.name, content)
         try:
-            if not fetched.fired.wait(FETCH_SECONDS):
+            if not fetched.fired.wait(seconds):
                 return SKIPPED + f"{document.name} was not fetched"
             source.put(document.name, content.replace(b"rivers", b"brooks"))
         finally:
             fetched.released.set()
-            _answered(world.proxy, document.name)
+            _answered(world.proxy, document.name, seconds)
             source.put(document.name, content)
     return f"{document.watch}: {document.name}"
 
@@ -237,11 +239,10 @@ def _stalled(proxy: FaultProxy, path: str) -> Fault:
     return proxy.inject(whole)
 
 
-def _answered(proxy: FaultProxy, name: str) -> None:
+def _answered(proxy: FaultProxy, name: str, seconds: float) -> None:
     """Wait until the fetch that was held up has been answered, not for long."""
-    for _ in range(100):
-        if any(seen.status for seen in proxy.requests("GET", re.escape(name))):
-            return
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not any(seen.status for seen in proxy.requests("GET", re.escape(name))):
         Event().wait(0.01)
 
 

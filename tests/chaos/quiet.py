@@ -29,6 +29,7 @@ from tests.chaos.writing import appear
 from tests.fault.outcome import integrity
 
 STALLED_SECONDS = 75.0
+SWAP_SECONDS = 30.0
 """Without anything moving. However slow a machine is, something moves."""
 LOOK_SECONDS, MEET_SECONDS, PAUSED_SECONDS = 0.3, 10.0, 0.5
 MOST_DESCRIPTORS, MOST_RESIDENT_BYTES = 160, 200 << 20
@@ -92,8 +93,8 @@ class Quiet:
         return self._settled()
 
     def _is_swapped(self) -> bool:
-        """An object is swapped while it is fetched. Amid faults it may not be fetched in time."""
-        swap_while_fetched(self._world, self._model, random.Random(len(self._model)))
+        """An object is swapped while it is fetched. Amid faults it may not be fetched in time; here there is time."""
+        swap_while_fetched(self._world, self._model, random.Random(len(self._model)), SWAP_SECONDS)
         return self._settled()
 
     def _go_on(self) -> None:
