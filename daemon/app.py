@@ -3,55 +3,46 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 from daemon import config as configuration
-from daemon import events, sinks, sources
-from daemon.batches import Batch, Batches
+from daemon.batches import Batches
+from daemon.builder import Builder, probe_spool
 from daemon.cancellations import Cancellations
-from daemon.config import Config, Watch, check_engines, check_languages
+from daemon.config import Config, check_engines, check_languages
 from daemon.control import ControlServer
 from daemon.converters import REGISTRY, ROUTES
 from daemon.converters.base import Options
 from daemon.converters.tessdata import available_languages, tessdata_dir_for
-from daemon.db import Connection, Readers, Writer
-from daemon.discovery import Discovery
+from daemon.db import Readers, Writer
 from daemon.dispatch import Dispatcher
 from daemon.disposal import Janitor
 from daemon.endings import Endings
 from daemon.errors import EnvironmentProblem
 from daemon.faults import Fault, no_fault
 from daemon.files import ignore_lease_breaks
-from daemon.ground import Patience, reach
-from daemon.health import Health
 from daemon.intake import Intake
 from daemon.jobs import JobTable
 from daemon.live import Live
 from daemon.logs import Log
-from daemon.manifests import Manifests
 from daemon.memory import share_arenas
 from daemon.meters import UNMETERED, Meter
-from daemon.model import Disposal, Job, display
+from daemon.model import Disposal, Job
 from daemon.monitor import MonitorServer, Page, health
 from daemon.notify import Messenger
 from daemon.operations import Operations
 from daemon.outbox import Outbox
-from daemon.payload import Payloads
-from daemon.pipeline import DELETE, Pipeline, Policy, Route
+from daemon.pipeline import DELETE, Pipeline, Policy
 from daemon.pool import ChildSettings, ConverterPool
 from daemon.pulse import Pulse
 from daemon.reload import Reload
-from daemon.roster import Post, Roster
+from daemon.roster import Roster
 from daemon.s3.clients import Clients
 from daemon.service import Service, status_line
-from daemon.sinks.base import Surroundings as SinkSurroundings
 from daemon.sources.base import Documents
-from daemon.sources.base import Surroundings as SourceSurroundings
 from daemon.sources.submitted import SubmittedSource
 from daemon.statedir import StateDir
 from daemon.submissions import Submissions
@@ -65,9 +56,6 @@ from daemon.worker import Worker
 LOCK_WAIT_SECONDS = 5.0
 SPARE_WORKERS = 8
 DOWNLOAD_THREADS = 16
-REMOTE_PAUSE_SECONDS = 30.0
-SILENT_SECONDS = 5.0
-"""So long a start, or a reload, waits for the first folder that does not answer."""
 
 
 def installed(config: Config) -> list[str]:
@@ -274,135 +262,11 @@ def _monitor(
     return MonitorServer(*config.metrics.listen, pages)
 
 
-class Builder:
-    """Makes what serves a watch. `converters` raises EnvironmentProblem while none can be started."""
-
-    def __init__(
-        self,
-        config: Config,
-        state: StateDir,
-        clients: Clients,
-        jobs: JobTable,
-        batches: Batches,
-        outbox: Outbox,
-        submitted: SubmittedSource,
-        dispatcher: Dispatcher,
-        converters: Callable[[], None],
-        stops: Stops,
-        log: Log,
-        fault: Fault,
-    ) -> None:
-        limits = config.limits
-        payloads = Payloads(state.spool, limits.in_flight_bytes, limits.spool_above_bytes, stops.slots.is_set)
-        self._source = SourceSurroundings(payloads, clients, stops.slots, fault)
-        self._sink = SinkSurroundings(clients, threading.BoundedSemaphore(config.uploads_concurrency), fault)
-        self._slots = 2 * config.workers
-        self._state = state
-        self._jobs = jobs
-        self._batches = batches
-        self._outbox = outbox
-        self._submitted = submitted
-        self._dispatcher = dispatcher
-        self._converters = converters
-        self._log = log
-        self._patience = Patience(SILENT_SECONDS)
-
-    def post(self, watch: Watch) -> Post:
-        """The objects that serve this watch, no thread begun yet. It begins as a sick one where a folder is silent."""
-        silent = [folder for folder in _folders(watch) if not self._patience.answered(partial(_answers, folder), False)]
-        source = sources.build(watch, replace(self._source, silent=watch.source in silent))
-        sink = sinks.build(watch, replace(self._sink, silent=watch.sink in silent))
-        route = Route(watch, source, sink, self._submitted)
-        health = Health(
-            watch.name,
-            _probe(route, self._state, self._converters),
-            self._dispatcher,
-            self._log,
-            longest_pause_seconds=_pause_seconds(route),
-        )
-        stop = threading.Event()
-        discovery = Discovery(route, self._jobs, self._dispatcher, health, stop, self._slots)
-        manifests = Manifests(
-            watch.name, sink, self._batches, self._state.spool, self._log, self._tell_of, self._outbox.announce
-        )
-        post = Post(route, health, discovery, manifests, stop)
-        _make_missing_folders(folder for folder in _folders(watch) if folder not in silent)
-        if watch.sink not in silent and not sink.remote:  # a network could hold up the start; it is swept once served
-            post.sweep()
-        if silent:
-            what = f"{display(os.fsencode(silent[0]))}, or what it is mounted from, does not answer"
-            health.fell_ill(EnvironmentProblem(what, "Mend the mount; the watch goes on by itself."))
-        return post
-
-    def _tell_of(self, db: Connection, batch: Batch, jobs: Mapping[str, int], output: str) -> None:
-        """Within the transaction that completes a batch."""
-        if self._outbox.wanted:
-            self._outbox.record(db, events.batch_complete(batch.watch, batch.name, jobs, output, time.time()))
-
-
-def _folders(watch: Watch) -> list[str]:
-    places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
-    return [place for place in places if os.path.isabs(place)]
-
-
-def _answers(folder: str) -> bool:
-    """Always true, but on a dead mount it never says so."""
-    real = reach(folder)
-    for place in (real, os.path.dirname(real)):
-        with suppress(OSError):  # what a server that is gone has said of names is remembered for a while, but not this
-            os.statvfs(place)
-    return True
-
-
-def _make_missing_folders(folders: Iterable[str]) -> None:
-    """At start a folder that is missing beside an existing parent is made; one that vanishes later is a sick disk."""
-    for folder in folders:
-        if os.path.isdir(os.path.dirname(folder)):
-            with suppress(OSError):
-                os.mkdir(folder)
-
-
 def _sweep_spool(spool: str) -> None:
     """What a dead daemon left in its spool belongs to nobody."""
     for entry in os.scandir(spool):
         with suppress(OSError):
             os.unlink(entry.path)
-
-
-def _pause_seconds(route: Route) -> float:
-    """How rarely a sick watch is probed: requests to a server cost, a look at a disk does not."""
-    local = not route.sink.remote and "://" not in route.watch.source
-    return 0.0 if local else REMOTE_PAUSE_SECONDS
-
-
-def _probe(route: Route, state: StateDir, converters: Callable[[], None]) -> Callable[[int], None]:
-    """Are the surroundings of a watch in order: the converters, its source, its sink and the spool?"""
-
-    def probe(size_bytes: int) -> None:
-        converters()
-        route.source.probe()
-        route.sink.probe(size_bytes)
-        probe_spool(state.spool)
-
-    return probe
-
-
-def probe_spool(spool: str) -> None:
-    """Write, sync and remove a canary. Raises EnvironmentProblem."""
-    canary = os.path.join(spool, f".canary-{threading.get_ident()}")
-    try:
-        with open(canary, "wb") as file:
-            file.write(bytes(65536))
-            file.flush()
-            os.fsync(file.fileno())
-        os.unlink(canary)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(canary)
-        raise EnvironmentProblem(
-            f"state_dir cannot be written: {error.strerror}: {spool}",
-            "Free space, or mend the permissions; convertd goes on by itself.",
-        ) from error
 
 
 def _take_up_disposals(

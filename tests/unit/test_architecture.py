@@ -28,6 +28,7 @@ LAYERS = (
     {"worker", "roster"},
     {"live", "reload", "once"},
     {"supervisor"},
+    {"builder"},
     {"app"},
     {"checks"},
     {"cli"},
