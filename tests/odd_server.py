@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from xml.sax.saxutils import escape
+
+from tests.loopback import Loopback
 
 BUCKET = "odd-bucket"
 LONG_AGO = formatdate(1_700_000_000, usegmt=True)
@@ -28,7 +29,7 @@ def strong(key: str, content: bytes) -> str:
     return f'"{hashlib.md5(content).hexdigest()}"'
 
 
-class OddServer:
+class OddServer(Loopback):
     """One bucket. What it does otherwise than others is set on it: `etag` of an object (and `listed_etag` where the
     listing says another), `matches(condition, etag)`, `refuse(method, key)` for an error in place of an answer, and
     whether it sends `ranges`. `asked` counts requests by method, "LIST" too; `conditions` are those of writes."""
@@ -42,25 +43,10 @@ class OddServer:
         self.ranges = True
         self.asked: Counter[str] = Counter()
         self.conditions: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(self._handler())
 
     def put(self, key: str, content: bytes) -> None:
         self.objects[key] = content
-
-    def __enter__(self) -> OddServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def listing(self, prefix: str) -> str:
         etag = self.listed_etag or self.etag

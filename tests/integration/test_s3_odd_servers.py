@@ -20,6 +20,7 @@ from daemon.sinks.s3 import S3Sink
 from daemon.sources.base import Surroundings
 from daemon.sources.s3 import S3Source
 from tests.harness import until
+from tests.loopback import settings_for
 from tests.odd_server import BUCKET, OddServer, strong
 from tests.watching import Everything, job_for, watched
 
@@ -34,9 +35,7 @@ def server() -> Iterator[OddServer]:
 
 @pytest.fixture
 def settings(server: OddServer, tmp_path: Path) -> S3:
-    file = tmp_path / "credentials"
-    file.write_text("[default]\naws_access_key_id=any\naws_secret_access_key=any\n")
-    return S3(endpoint_url=server.url, credentials_file=str(file), addressing="path")
+    return settings_for(server.url, tmp_path)
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from daemon.s3.queues import Message, MessageQueue
 from daemon.settings import S3
 from daemon.sources.base import Surroundings
 from daemon.sources.sqs import SqsSource
+from tests.loopback import Loopback, settings_for
 from tests.watching import Everything
 
 JSON, HTML = "application/x-amz-json-1.0", "text/html; charset=utf-8"
@@ -28,27 +28,12 @@ ADDRESS = buckets.Queue("", "events")
 MESSAGES = [Message(str(number), "receipt", "{}") for number in range(3)]
 
 
-class OddQueues:
+class OddQueues(Loopback):
     """Says what it is told to, in every case with status 200: a page, or `answers` by the name of the request."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> OddQueues:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(self._handler())
 
     def say(self, name: str) -> tuple[str, str]:
         """The kind and the text of an answer."""
@@ -82,9 +67,7 @@ def server() -> Iterator[OddQueues]:
 
 @pytest.fixture
 def settings(server: OddQueues, tmp_path: Path) -> S3:
-    file = tmp_path / "credentials"
-    file.write_text("[default]\naws_access_key_id=any\naws_secret_access_key=any\n")
-    return S3(endpoint_url=server.url, credentials_file=str(file), addressing="path")
+    return settings_for(server.url, tmp_path)
 
 
 @pytest.fixture
