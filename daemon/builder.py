@@ -18,7 +18,7 @@ from daemon.discovery import Discovery
 from daemon.dispatch import Dispatcher
 from daemon.errors import EnvironmentProblem
 from daemon.faults import Fault
-from daemon.ground import Patience, reach
+from daemon.ground import LONG_SECONDS, Patience, answers
 from daemon.health import Health
 from daemon.jobs import JobTable
 from daemon.logs import Log
@@ -36,8 +36,6 @@ from daemon.statedir import StateDir
 from daemon.supervisor import Stops
 
 REMOTE_PAUSE_SECONDS = 30.0
-SILENT_SECONDS = 5.0
-"""So long a start, or a reload, waits for the first folder that does not answer."""
 
 
 class Builder:
@@ -71,11 +69,11 @@ class Builder:
         self._dispatcher = dispatcher
         self._converters = converters
         self._log = log
-        self._patience = Patience(SILENT_SECONDS)
+        self._patience = Patience(LONG_SECONDS)
 
     def post(self, watch: Watch) -> Post:
         """The objects that serve this watch, no thread begun yet. It begins as a sick one where a folder is silent."""
-        silent = [folder for folder in _folders(watch) if not self._patience.answered(partial(_answers, folder), False)]
+        silent = [folder for folder in _folders(watch) if not self._patience.answered(partial(answers, folder), False)]
         source = sources.build(watch, replace(self._source, silent=watch.source in silent))
         sink = sinks.build(watch, replace(self._sink, silent=watch.sink in silent))
         route = Route(watch, source, sink, self._submitted)
@@ -109,15 +107,6 @@ class Builder:
 def _folders(watch: Watch) -> list[str]:
     places = (watch.source, watch.sink, watch.on_success.target, watch.on_failure.target)
     return [place for place in places if os.path.isabs(place)]
-
-
-def _answers(folder: str) -> bool:
-    """Always true, but on a dead mount it never says so."""
-    real = reach(folder)
-    for place in (real, os.path.dirname(real)):
-        with suppress(OSError):  # what a server that is gone has said of names is remembered for a while, but not this
-            os.statvfs(place)
-    return True
 
 
 def _make_missing_folders(folders: Iterable[str]) -> None:

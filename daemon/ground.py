@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -21,6 +22,8 @@ T = TypeVar("T")
 LEAST_SECONDS = 0.25
 """Enough for what is well to answer, on a busy machine too."""
 FORGIVEN_SECONDS = 60.0
+LONG_SECONDS = 5.0
+"""The patience of who can do nothing for a watch without the answer: a disk that has slept gives one by then."""
 
 
 class Patience:
@@ -95,6 +98,15 @@ def reach(path: str) -> str:
     process is asking it for cannot, and would keep this process from ending.
     """
     return os.path.realpath(path)
+
+
+def answers(path: str) -> bool:
+    """Always true, but of what lies on a dead mount: there it never returns."""
+    real = reach(path)
+    for place in (real, os.path.dirname(real)):
+        with suppress(OSError):  # what a server that is gone has said of names is remembered for a while, but not this
+            os.statvfs(place)
+    return True
 
 
 def is_mount_point(path: bytes) -> bool:

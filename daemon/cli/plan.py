@@ -15,7 +15,7 @@ from daemon.cli.common import Place, locate, place_options, print_json
 from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import ConvertdError, EnvironmentProblem, UsageError
-from daemon.ground import Patience, reach
+from daemon.ground import LONG_SECONDS, Patience, answers
 from daemon.words import display, printable
 
 FAILS = {
@@ -24,7 +24,6 @@ FAILS = {
     "unsupported_format": "of a format that is not read",
 }
 BLIND = "a queue cannot be looked into ahead: it tells of objects as they come"
-PATIENCE_SECONDS = 5.0
 SILENT = "its source or its sink does not answer"
 UNBORN = "the folder is not there yet: convertd makes it at its start"
 
@@ -45,7 +44,7 @@ def command(config_path: str | None, state_dir: str | None, watch_name: str | No
         watches = [watch for watch in _watches(place, db) if watch_name in (None, watch.name)]
         if not watches:
             raise UsageError(f"there is no watch {watch_name}", "convertd status lists them.")
-        patience = Patience(PATIENCE_SECONDS)
+        patience = Patience(LONG_SECONDS)
         looks = [Look(place, watch, db, limit, patience) for watch in watches]
         if as_json:
             print_json({"watches": [look.facts() for look in looks]}, indent=2)
@@ -167,11 +166,7 @@ class Look:
         return switches.read(self._db.execute).reason(self._watch.name) if self._db is not None else None
 
     def _is_there(self) -> bool:
-        """Always true, but for what is on a dead mount: there it has no answer."""
-        for location in (self._watch.source, self._watch.sink):
-            if os.path.isabs(location):
-                reach(location)
-        return True
+        return all(answers(place) for place in (self._watch.source, self._watch.sink) if os.path.isabs(place))
 
     def _is_unborn(self) -> bool:
         """Whether the source is missing for no other reason than that nothing has run yet."""

@@ -13,10 +13,8 @@ from daemon.cli.common import Place, clock_time, locate, place_options
 from daemon.config import Watch
 from daemon.db import Connection
 from daemon.errors import UsageError
-from daemon.ground import Ground, Patience
+from daemon.ground import LONG_SECONDS, Ground, Patience
 from daemon.model import State, display, printable
-
-PATIENCE_SECONDS = 5.0
 
 
 @click.command("why")
@@ -48,7 +46,7 @@ def _of_job(db: Connection, job_id: int) -> Iterator[str]:
 
 def _of_document(place: Place, db: Connection, what: str) -> Iterator[str]:
     where, kind = (what, "prefix") if buckets.is_url(what) else (os.path.abspath(what), "folder")
-    ground = Ground("/", Patience(PATIENCE_SECONDS))
+    ground = Ground("/", Patience(LONG_SECONDS))
     located = [(watch, _source_of(watch, where, ground)) for watch in place.watches(db)]
     matches = [(watch, source) for watch, source in located if source is not None]
     if not matches:
