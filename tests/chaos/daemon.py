@@ -43,12 +43,12 @@ def _hurry() -> None:
     """Sick surroundings are looked at again soon, sources disposed of soon and batches complete soon: a round is not to
     wait for that. Nor for results so large that it takes a small machine long to convert them: the parts of uploads are
     smaller."""
-    from daemon import app, batches, disposal, manifests
+    from daemon import batches, builder, disposal, manifests
     from daemon.s3 import clients, download, writing
     from daemon.sources import disposer, s3_disposer, s3_polling
 
     changes: dict[Any, dict[str, Any]] = {
-        app: {"REMOTE_PAUSE_SECONDS": 2.0},
+        builder: {"REMOTE_PAUSE_SECONDS": 2.0},
         batches: {"QUIET_SECONDS": 1.5},
         manifests: {"AGAIN_SECONDS": 2.0},
         disposal: {"AGAIN_SECONDS": (0.3, 0.6, 1.0, 2.0)},
