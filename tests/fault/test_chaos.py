@@ -302,6 +302,17 @@ def test_a_file_that_is_put_back_is_converted_again_by_a_daemon_that_has_forgott
     assert [*put_back(settled, DEADLINE_SECONDS)] == []
 
 
+def test_a_daemon_that_has_no_job_table_yet_is_not_told_to_go_on(tmp_path: Path) -> None:
+    world, model, findings = World(tmp_path, None, None, ""), Model(), Findings()
+    (tmp_path / CODE).symlink_to(ROOT)
+    try:
+        Quiet(world, model, findings, Watchman(world, model, findings))._resume()
+        assert not world.strange_ends and not findings
+        assert world.pid
+    finally:
+        world.kill()
+
+
 def test_a_counter_that_is_wrong_and_a_source_without_a_job_are_found(settled: World) -> None:
     findings, model = Findings(), Model()
     quiet = Quiet(settled, model, findings, Watchman(settled, model, findings))

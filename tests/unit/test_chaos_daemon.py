@@ -1,6 +1,6 @@
 """What the campaign changes in the daemon under test is there to be changed.
 
-The campaign itself would find out too, after minutes: moving a name from one module of the daemon to another shows here.
+The campaign itself would find out too, but late: that a name has moved from one module to another shows here.
 """
 
 from __future__ import annotations
