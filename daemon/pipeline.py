@@ -21,7 +21,7 @@ from daemon.meters import UNMETERED, Meter
 from daemon.model import Conversion, Disposal, Job, Stage, State
 from daemon.naming import output_name
 from daemon.pool import ConverterPool
-from daemon.results import ERROR, result_files
+from daemon.results import ERROR, SIDECAR, named_source, result_files
 from daemon.sinks.base import Origin, Sink
 from daemon.sources.base import Documents, Fetched, Source, source_name
 
@@ -163,8 +163,17 @@ class Pipeline:
         name = output_name(job.source, route.sink.name_bytes)
         origin = Origin(job.source, job.version, lambda: route.documents(job).verify(job, None))
         output = route.sink.publish(name, files, origin)
-        route.sink.remove(name, (ERROR,), origin)
+        outdated = () if SIDECAR in files else self._sidecar_of_before(route.sink, job, name)
+        route.sink.remove(name, (ERROR, *outdated), origin)
         return Outcome(State.COMPLETED, conversion, output)
+
+    def _sidecar_of_before(self, sink: Sink, job: Job, name: str) -> tuple[str, ...]:
+        """What was written while sidecars were wanted describes Markdown that is replaced now. Only what is ours: a
+        watch without sidecars may have a file of somebody else there."""
+        if not self._jobs.has_output(job):
+            return ()
+        before = sink.read(name, SIDECAR)
+        return (SIDECAR,) if before is not None and named_source(before) == job.source else ()
 
     @contextmanager
     def _timed(self, job: Job, stage: Stage) -> Iterator[None]:

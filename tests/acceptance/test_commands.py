@@ -34,6 +34,23 @@ def test_a_retry_of_a_converted_document_makes_its_output_again(daemon: Daemon) 
     assert daemon.markdown("a.txt").read_text().strip() == "some words"
 
 
+def test_a_sidecar_of_before_sidecars_were_given_up_does_not_describe_other_markdown(daemon: Daemon) -> None:
+    assert daemon.config is not None
+    daemon.drop("a.txt", b"some words")
+    daemon.drop("b.txt", b"other words")
+    assert daemon.once() == 0
+    daemon.config.write_text(CONFIG + 'formats = ["md"]\n')
+    foreign = daemon.markdown("b.txt").with_suffix(".json")
+    foreign.write_text('{"source": "of somebody else"}')
+    daemon.drop("a.txt", b"some more words")
+    daemon.drop("b.txt", b"more words")
+    assert daemon.once() == 0
+    assert daemon.markdown("a.txt").read_text().strip() == "some more words"
+    assert not daemon.markdown("a.txt").with_suffix(".json").exists()
+    assert daemon.markdown("b.txt").read_text().strip() == "more words"
+    assert foreign.read_text() == '{"source": "of somebody else"}'
+
+
 def test_a_disposal_is_called_off_by_a_changed_configuration(daemon: Daemon) -> None:
     assert daemon.config is not None
     daemon.config.write_text(CONFIG + 'on_success = "delete"\n')
