@@ -13,6 +13,7 @@ from daemon.errors import ConvertdError, UsageError
 from daemon.jobs import JobTable
 from daemon.model import Job, State
 from daemon.sources.base import Source
+from daemon.sources.hidden import give_back
 from daemon.switches import Switches
 
 CHUNK = 500
@@ -130,9 +131,7 @@ class Operations:
         answer: dict[str, Any] = {"retried": 0, "parked": 0, "refused": []}
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
-            with self._running.disposals_held(chunk):
-                jobs, reasons = self._jobs.retry(chunk)
-            self._running.retried(jobs)
+            jobs, reasons = self._retry(chunk, served)
             answer["retried"] += len(jobs)
             answer["parked"] += sum(job.watch not in served for job in jobs)
             answer["refused"] += reasons
@@ -199,6 +198,17 @@ class Operations:
             if orphans := self._jobs.history.orphans(watch, after, LOOKED_AT):
                 return self._forget_gone(watch, source, orphans)
         return {"documents": 0, "kept": []}
+
+    def _retry(self, job_ids: list[int], served: Mapping[str, Source]) -> tuple[list[Job], list[str]]:
+        """What a disposal has hidden gets its name back as soon as that is called off: the job may be cancelled, and
+        never come to the fetch that would do it, too. No worker begins meanwhile, to find the document gone."""
+        with self._running.disposals_held(job_ids):
+            due = self._jobs.disposals.due_among(job_ids)
+            with self._running.withheld(due):
+                jobs, reasons = self._jobs.retry(job_ids)
+                self._running.retried(jobs)
+                give_back(served, [job for job in jobs if job.id in due and not job.submitted])
+        return jobs, reasons
 
     def _wanted(self, request: dict[str, Any]) -> list[int]:
         ids = _ids(request)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from daemon.db import Connection, Readers, Writer
 from daemon.jobs import documents
-from daemon.jobs.rows import JOB, job_of
+from daemon.jobs.rows import JOB, in_chunks, job_of
 from daemon.model import Job
 
 
@@ -24,6 +26,14 @@ class Disposals:
         """This one of them, as its row is now; None where nothing is due."""
         rows = self._readers.rows(JOB + "WHERE jobs.id = ? AND jobs.disposal IS NOT NULL", (job_id,))
         return (job_of(rows[0]), rows[0][14]) if rows else None
+
+    def due_among(self, job_ids: Sequence[int]) -> set[int]:
+        """Those of these jobs whose source is still to be disposed of."""
+        found: set[int] = set()
+        for marks, chunk in in_chunks(job_ids):
+            sql = f"SELECT id FROM jobs WHERE disposal IS NOT NULL AND id IN ({marks})"
+            found.update(row[0] for row in self._readers.rows(sql, tuple(chunk)))
+        return found
 
     def done(self, job: Job, location: bytes | None) -> None:
         """The source is gone from its place (to `location`, if moved): its version is forgotten."""

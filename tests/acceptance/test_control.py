@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from daemon.control import ControlServer
 from daemon.statedir import StateDir
 from tests.harness import Daemon, environment, running, until
@@ -251,13 +253,22 @@ def test_a_watch_that_comes_back_has_its_disposals_carried_out(tmp_path: Path) -
 def test_a_reload_frees_documents_that_are_stuck_on_the_way_to_a_target(tmp_path: Path) -> None:
     one = HEAD + WATCH.format(name="one")
     with running(tmp_path, one + 'on_success = "move:full"\n') as daemon:
-        (daemon.folder / "full").rmdir()
-        (daemon.folder / "full").write_bytes(b"not a folder any more")
-        put(daemon, "one", "a.txt")
-        until(lambda: not (daemon.folder / "one" / "a.txt").exists(), "it is about to be moved", 30)
+        stick(daemon, "one", "a.txt")
         reload(daemon, one + 'on_success = "move:done"\n')
         until((daemon.folder / "done" / "a.txt").exists, "it is moved to where documents go now", 30)
         assert os.listdir(daemon.folder / "one") == []
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_retry_brings_back_what_is_stuck_though_its_job_does_not_begin(tmp_path: Path, *, runs: bool) -> None:
+    with running(tmp_path, HEAD + WATCH.format(name="one") + 'on_success = "move:full"\n') as daemon:
+        stick(daemon, "one", "a.txt")
+        if runs:
+            assert daemon.command("pause").returncode == 0
+        else:
+            daemon.kill()
+        assert daemon.command("retry", "1").stdout == "1 queued again\n"
+        assert os.listdir(daemon.folder / "one") == ["a.txt"]
 
 
 RARELY_LOOKING = """
@@ -282,6 +293,14 @@ def put(daemon: Daemon, watch: str, name: str) -> None:
     (folder / f".{name}").write_bytes(b"Echo words")
     (folder / f".{name}").rename(folder / name)
     until((daemon.folder / f"{watch}-out" / f"{name}.md").exists, f"{name} is converted")
+
+
+def stick(daemon: Daemon, watch: str, name: str) -> None:
+    """The same with a document that is to be moved to the folder `full`, and is hidden, as it cannot be."""
+    (daemon.folder / "full").rmdir()
+    (daemon.folder / "full").write_bytes(b"not a folder any more")
+    put(daemon, watch, name)
+    until(lambda: not (daemon.folder / watch / name).exists(), "it is about to be moved", 30)
 
 
 def reload(daemon: Daemon, config: str) -> None:

@@ -7,7 +7,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,15 @@ import pytest
 
 from daemon.db import Readers, Writer
 from daemon.disposal import Janitor
-from daemon.errors import DocumentError, EnvironmentProblem, Kind, Stopped, TransientError
+from daemon.errors import DocumentError, EnvironmentProblem, Kind, SourceChanged, Stopped, TransientError
 from daemon.globs import Filter
 from daemon.jobs import JobTable
 from daemon.model import Candidate, Conversion, Disposal, Job
-from daemon.sources.base import Documents
+from daemon.operations import Down, Operations
+from daemon.sources.base import Documents, Source
 from daemon.sources.folder import FolderSource
 from daemon.sources.version import file_version
+from daemon.switches import Switches
 from tests.harness import until
 
 DELETE, KEEP = Disposal("delete"), Disposal("keep")
@@ -36,6 +39,22 @@ class Quiet:
     def _log(self, event: str, **values: Any) -> None: ...
 
     debug = info = warning = error = _log
+
+
+class Operated(Down):
+    """A daemon with this janitor. `let_out` is called when its workers may have jobs again that were withheld."""
+
+    def __init__(self, janitor: Janitor, let_out: Callable[[Collection[int]], None]) -> None:
+        self._janitor = janitor
+        self._let_out = let_out
+
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
+        return self._janitor.held(job_ids)
+
+    @contextmanager
+    def withheld(self, job_ids: Collection[int]) -> Iterator[None]:
+        yield
+        self._let_out(job_ids)
 
 
 @dataclass
@@ -99,6 +118,16 @@ class Bench:
 
     def fails(self, job: Job) -> None:
         assert self.jobs.fail(job, DocumentError(Kind.CORRUPT, "no end"), attempts=1, dispose=True)
+
+    def operations(
+        self, janitor: Janitor, let_out: Callable[[Collection[int]], None] = lambda job_ids: None
+    ) -> Operations:
+        """What commands ask of the daemon."""
+        database = str(self.inbox.parent / "convertd.db")
+        switches = Switches(self.jobs._writer, Readers(database))
+        running = Operated(janitor, let_out)
+        served = {"inbox": cast(Source, self.sources.get("inbox", self.source))}
+        return Operations(database, self.jobs, switches, lambda: served, running, lambda copies: None)
 
     def retried(self, janitor: Janitor, job: Job) -> None:
         """As an operator has it done, up to the moment at which a worker has it again."""
@@ -252,8 +281,10 @@ class Stubborn:
     def __init__(self, error: Exception | None = None) -> None:
         self.entered, self.let_go = threading.Event(), threading.Event()
         self.error = error
+        self.asked = 0
 
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
+        self.asked += 1
         self.entered.set()
         assert self.let_go.wait(60)
         if self.error is not None:
@@ -425,6 +456,73 @@ def test_what_is_hidden_and_to_be_kept_waits_for_a_source_that_is_away(bench: Be
     bench.step(janitor)
     assert os.listdir(bench.inbox) == ["a.txt"]
     assert bench.jobs.disposals.due() == []
+
+
+def test_what_a_retry_calls_off_comes_back_though_nobody_fetches_it(bench: Bench) -> None:
+    """The job is cancelled before a worker has it, as where its watch is paused."""
+    janitor, job = bench.stuck()
+    found: list[list[str]] = []
+
+    def let_out(job_ids: Collection[int]) -> None:
+        if list(job_ids) == [job.id]:
+            found.append(os.listdir(bench.inbox))
+
+    operations = bench.operations(janitor, let_out)
+    assert operations.retry({"ids": [job.id]}) == {"retried": 1, "parked": 0, "refused": []}
+    assert found == [["a.txt"]], "it is there before it can be fetched"
+    assert operations.cancel({"ids": [job.id]})["cancelled"] == 1
+    bench.step(janitor)
+    assert os.listdir(bench.inbox) == ["a.txt"]
+    assert janitor.backlog() == 0
+
+
+def test_what_a_retry_calls_off_comes_back_beside_what_has_its_name_now(bench: Bench) -> None:
+    janitor, job = bench.stuck()
+    (bench.inbox / "a.txt").write_bytes(b"newer")
+    bench.operations(janitor).retry({"ids": [job.id]})
+    assert {path.name: path.read_bytes() for path in bench.inbox.iterdir()} == {
+        "a.txt": b"newer",
+        "a~1.txt": b"content",
+    }
+
+
+def test_what_is_hidden_stays_so_where_its_retry_is_refused(bench: Bench) -> None:
+    """A newer version has a job: this one is still to be moved away."""
+    janitor, job = bench.stuck()
+    bench.taken("a.txt")
+    assert bench.operations(janitor).retry({"ids": [job.id]})["retried"] == 0
+    assert bench.hidden()
+    assert "a~1.txt" not in os.listdir(bench.inbox)
+
+
+def test_what_cannot_be_brought_back_by_a_retry_is_brought_back_by_the_fetch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    janitor, job = bench.stuck()
+
+    def refuse(*arguments: Any, **values: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.sources.disposer.rename_noreplace", refuse)
+        assert bench.operations(janitor).retry({"ids": [job.id]})["retried"] == 1
+    assert bench.hidden()
+    with pytest.raises(SourceChanged), bench.source.fetch(job):
+        pass
+    assert os.listdir(bench.inbox) == ["a.txt"]
+
+
+def test_a_retry_does_not_wait_for_a_disk_that_does_not_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.sources.hidden.LONG_SECONDS", 0.5)
+    jobs = [bench.completed(f"{number}.txt") for number in range(3)]
+    silent = Stubborn()
+    bench.sources["inbox"] = cast(Documents, silent)
+    try:
+        assert bench.operations(bench.janitor()).retry({"ids": [job.id for job in jobs]})["retried"] == 3
+        assert silent.entered.wait(30)
+        assert silent.asked == 1, "the others are not asked for"
+    finally:
+        silent.let_go.set()
 
 
 def test_one_that_is_added_again_and_again_is_there_once(bench: Bench) -> None:
