@@ -18,6 +18,7 @@ from daemon.converters import REGISTRY, ROUTES
 from daemon.converters.base import Options
 from daemon.converters.tessdata import available_languages, tessdata_dir_for
 from daemon.db import Readers, Writer
+from daemon.departures import departing
 from daemon.dispatch import Dispatcher
 from daemon.disposal import Janitor
 from daemon.endings import Endings
@@ -175,9 +176,10 @@ def _assemble(
     builder = Builder(
         config, state, clients, jobs, batches, outbox, submitted, dispatcher, pool.probe, stops, log, fault
     )
-    roster = Roster(builder.post, jobs, dispatcher, switches)
-    roster.serve(config.watches)
+    janitor: Janitor
+    roster = Roster(builder.post, jobs, dispatcher, switches, lambda sources: departing(jobs, janitor.held, sources))
     janitor = Janitor(partial(_errand, roster, submitted), jobs, log, roster.note, tally.note_change)
+    roster.serve(config.watches)
     take_up = partial(_take_up_disposals, jobs, roster, janitor)
     take_up([watch.name for watch in config.watches], submitted=True)
     cancellations = Cancellations(pool.interrupt)

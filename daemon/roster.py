@@ -7,7 +7,8 @@ end, what is pending stays in the job table until the watch comes back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from daemon.config import Watch
@@ -57,16 +58,23 @@ class Change:
 class Roster:
     """`serve` is called by one thread; everything else may be read from any.
 
-    `routes` and `health` know the retired watches too, for the jobs and disposals that they have left.
+    `routes` and `health` know the retired watches too, for the jobs and disposals that they have left. While watches
+    get the sources that they are to have, `departing` is entered with these: it may have to do with the old ones.
     """
 
     def __init__(
-        self, build: Callable[[Watch], Post], jobs: JobTable, dispatcher: Dispatcher, switches: Switches
+        self,
+        build: Callable[[Watch], Post],
+        jobs: JobTable,
+        dispatcher: Dispatcher,
+        switches: Switches,
+        departing: Callable[[Mapping[str, str]], AbstractContextManager[None]] = lambda sources: nullcontext(),
     ) -> None:
         self._build = build
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._switches = switches
+        self._departing = departing
         self._posts: dict[str, Post] = {}
         self._heeding = threading.Lock()
         self._paused = Paused(False, frozenset())
@@ -103,14 +111,15 @@ class Roster:
         removed = tuple(name for name in before if name not in wanted)
         changed = tuple(name for name in before if name in wanted and before[name].route.watch != wanted[name])
         added = tuple(name for name in wanted if name not in before)
-        for name in (*added, *changed):
-            self._jobs.register(name, wanted[name].source, wanted[name].sink)
-        for name in removed:
-            self._dispatcher.pause(name, RETIRED)
-            del self._posts[name]
-        for name in (*removed, *changed):
-            before[name].health.retire()
-        begun = tuple(self._begin(wanted[name], paused) for name in (*added, *changed))
+        with self._departing({name: wanted[name].source for name in (*added, *changed)}):
+            for name in (*added, *changed):
+                self._jobs.register(name, wanted[name].source, wanted[name].sink)
+            for name in removed:
+                self._dispatcher.pause(name, RETIRED)
+                del self._posts[name]
+            for name in (*removed, *changed):
+                before[name].health.retire()
+            begun = tuple(self._begin(wanted[name], paused) for name in (*added, *changed))
         self._posts = {name: self._posts[name] for name in wanted}
         return Change(tuple(before[name] for name in (*removed, *changed)), begun, added, removed, changed)
 

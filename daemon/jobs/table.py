@@ -71,6 +71,11 @@ class JobTable:
             )
         )
 
+    def sources(self) -> dict[str, str]:
+        """The source of each watch that was ever made known, as it was then."""
+        rows = self._readers.rows("SELECT name, source FROM watches")
+        return {name: os.fsdecode(source) for name, source in rows}
+
     def enqueue(
         self,
         watch: str,

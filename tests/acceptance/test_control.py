@@ -271,6 +271,22 @@ def test_a_retry_brings_back_what_is_stuck_though_its_job_does_not_begin(tmp_pat
         assert os.listdir(daemon.folder / "one") == ["a.txt"]
 
 
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_what_is_stuck_comes_back_before_its_watch_gets_another_source(tmp_path: Path, how: str) -> None:
+    one = HEAD + WATCH.format(name="one")
+    with running(tmp_path, one + 'on_success = "move:full"\n') as daemon:
+        stick(daemon, "one", "a.txt")
+        elsewhere = one.replace('source = "one"', 'source = "elsewhere"')
+        if how == "reload":
+            reload(daemon, elsewhere)
+        else:
+            assert daemon.stop() == 0
+            assert daemon.config is not None
+            daemon.config.write_text(elsewhere)
+            daemon.start()
+        until(lambda: os.listdir(daemon.folder / "one") == ["a.txt"], "it is back", 30)
+
+
 RARELY_LOOKING = """
 from daemon import cli, supervisor
 supervisor.LOOK_SECONDS = supervisor.STARTING_LOOK_SECONDS = 3600

@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from daemon.db import Readers, Writer
+from daemon.departures import departing
 from daemon.disposal import Janitor
 from daemon.errors import DocumentError, EnvironmentProblem, Kind, SourceChanged, Stopped, TransientError
 from daemon.globs import Filter
@@ -523,6 +524,43 @@ def test_a_retry_does_not_wait_for_a_disk_that_does_not_answer(bench: Bench, mon
         assert silent.asked == 1, "the others are not asked for"
     finally:
         silent.let_go.set()
+
+
+def test_what_is_hidden_comes_back_before_its_watch_gets_another_source(bench: Bench) -> None:
+    janitor, job = bench.stuck()
+    bench.jobs.register("inbox", str(bench.inbox), "/out")
+    with departing(bench.jobs, janitor.held, {"inbox": str(bench.inbox.parent / "other")}):
+        bench.step(janitor)
+        assert os.listdir(bench.inbox) == ["a.txt"], "it is not hidden again meanwhile"
+    assert bench.jobs.disposals.due_among([job.id]) == {job.id}
+
+
+def test_what_is_hidden_stays_so_where_its_watch_keeps_its_source(bench: Bench) -> None:
+    janitor, _ = bench.stuck()
+    bench.jobs.register("inbox", str(bench.inbox), "/out")
+    bench.jobs.register("other", "/other", "/out")
+    for sources in ({"inbox": str(bench.inbox)}, {"other": "/elsewhere"}):
+        with departing(bench.jobs, janitor.held, sources):
+            assert bench.hidden()
+
+
+def test_a_source_that_is_gone_is_not_made_to_look_for_what_is_hidden(bench: Bench) -> None:
+    janitor, _ = bench.stuck()
+    bench.jobs.register("inbox", str(bench.inbox), "/out")
+    renamed = bench.inbox.rename(bench.inbox.parent / "renamed")
+    with departing(bench.jobs, janitor.held, {"inbox": str(renamed)}):
+        assert not bench.inbox.exists()
+
+
+def test_a_watch_gets_another_source_though_a_disposal_in_the_old_one_hangs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.disposal.HELD_SECONDS", 0.1)
+    janitor, job = bench.stuck()
+    bench.jobs.register("inbox", str(bench.inbox), "/out")
+    janitor._acting["inbox"] = job.id
+    with departing(bench.jobs, janitor.held, {"inbox": "/other"}):
+        assert bench.hidden()
 
 
 def test_one_that_is_added_again_and_again_is_there_once(bench: Bench) -> None:

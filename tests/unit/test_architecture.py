@@ -24,7 +24,7 @@ LAYERS = (
     {"needs", "sources", "sinks", "jobs", "queries", "pool", "dispatch", "switches", "cancellations"},
     {"health", "disposal", "pipeline", "operations", "control", "plan", "install", "pulse"}
     | {"vitals", "notify", "metrics"},
-    {"manifests", "submissions", "discovery", "endings", "service"},
+    {"manifests", "submissions", "discovery", "endings", "service", "departures"},
     {"worker", "roster"},
     {"live", "reload", "once"},
     {"supervisor"},
