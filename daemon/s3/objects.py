@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,6 +20,8 @@ COPY_BYTES = 5 << 30
 """The largest object that one request copies."""
 READ_BYTES = 1 << 20
 _UNSUPPORTED = {"NotImplemented", "501"}
+_UNSUPPORTED_COPY = _UNSUPPORTED | {"InvalidArgument", "InvalidRequest", "400"}
+"""Of a copy, too, what says less: asked for without the condition it is refused again if that was not the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,8 @@ class Bucket:
         that knows no conditional deletion deletes whatever is there.
         """
         with translated(f"deleting {self._url(key)}", right="s3:DeleteObject"):
-            try:
-                reply = self._client().delete_object(Bucket=self.name, Key=key, **if_match(etag))
-            except ClientError as error:
-                if code_of(error) not in _UNSUPPORTED:
-                    raise
-                reply = self._client().delete_object(Bucket=self.name, Key=key)
+            delete = partial(self._client().delete_object, Bucket=self.name, Key=key)
+            reply = _where_known(if_match(etag), delete, _UNSUPPORTED)
         marker = str(reply.get("VersionId") or "null")
         # Where versions are suspended the marker has taken the object's place: nothing of it is left behind it.
         return marker if reply.get("DeleteMarker") and marker != "null" else None
@@ -122,17 +121,32 @@ class Bucket:
         return self._client().get_object(Bucket=self.name, Key=key, **if_match(etag))["Body"]
 
     def copy(self, key: str, etag: str, size_bytes: int, target: str, target_key: str) -> None:
-        """Copy the object, if it still has this etag, within the server. Replaces what is there."""
+        """Copy the object, if it still has this etag and nothing is there, within the server.
+
+        Raises SourceChanged for either. A server that knows no conditional copying replaces what is there, and so does
+        a copy in parts, for which boto3 has no such condition.
+        """
         source = {"Bucket": self.name, "Key": key}
-        condition = {f"CopySource{name}": value for name, value in if_match(etag).items()}
+        unchanged = {f"CopySource{name}": value for name, value in if_match(etag).items()}
         with translated(f"copying {self._url(key)} to s3://{target}/{target_key}", right="s3:PutObject"):
-            if size_bytes <= COPY_BYTES:
-                self._client().copy_object(Bucket=target, Key=target_key, CopySource=source, **condition)
-            else:
-                self._client().copy(source, target, target_key, ExtraArgs=condition)
+            if size_bytes > COPY_BYTES:
+                self._client().copy(source, target, target_key, ExtraArgs=unchanged)
+                return
+            copy = partial(self._client().copy_object, Bucket=target, Key=target_key, CopySource=source, **unchanged)
+            _where_known({"IfNoneMatch": "*"}, copy, _UNSUPPORTED_COPY)
 
     def _url(self, key: str) -> str:
         return f"s3://{self.name}/{key}"
+
+
+def _where_known(condition: Mapping[str, str], request: Callable[..., Any], unsupported: Collection[str]) -> Any:
+    """Make a request on a condition, or without it where the server answers that it does not support that."""
+    try:
+        return request(**condition)
+    except ClientError as error:
+        if not condition or code_of(error) not in unsupported:
+            raise
+    return request()
 
 
 def server_age_seconds(reply: Mapping[str, Any]) -> float:

@@ -13,6 +13,7 @@ from daemon.faults import Fault, no_fault
 from daemon.model import Candidate, Disposal, Job, State
 from daemon.payload import Payloads
 from daemon.s3.clients import Clients
+from daemon.sources.claims import Claims
 
 Takes = Callable[[bytes], bool]
 PassOver = Callable[[bytes, str], None]
@@ -24,7 +25,7 @@ class Surroundings:
     """What all sources of a daemon share. `stopping` is set at a stop: what is being fetched is given up then.
 
     `fault` is called with a label at each step that a test may want to break. `silent` is of one watch alone: its
-    folder does not answer just now.
+    folder does not answer just now. `claims` are of names in buckets that documents are moved to.
     """
 
     payloads: Payloads
@@ -32,6 +33,7 @@ class Surroundings:
     stopping: threading.Event = field(default_factory=threading.Event)
     fault: Fault = no_fault
     silent: bool = False
+    claims: Claims = field(default_factory=Claims)
 
     @classmethod
     def for_looking(cls) -> Surroundings:
@@ -135,8 +137,9 @@ class Documents(Protocol):
         Idempotent: called again after a crash at any line, it finishes what was begun, whatever an earlier call was
         to do; to keep the document it brings back what was hidden, and raises SourceChanged. Acts only on the version
         the job converted. Raises SourceChanged where a newer version is there or is being written (nothing is
-        lost and the newer one is found by discovery), NotYet until 5 s after the last change, SourceVanished
-        where somebody else removed it, TransientError on an error of the system.
+        lost and the newer one is found by discovery), NotYet until 5 s after the last change and while another
+        document is being moved to its name, SourceVanished where somebody else removed it, TransientError on an error
+        of the system.
         """
         ...
 

@@ -68,7 +68,7 @@ class S3Source:
         self._bucket = Bucket(place.bucket, lambda: self._clients.s3(settings, reading=False))
         self._looked_at = Bucket(place.bucket, self._reading_client)  # at a stop nobody waits for it
         self._contents = Contents(place, wanted, self._reading_client, self._looked_at, self._bucket)
-        self._disposer = S3Disposer(place, self._bucket, age_seconds, surroundings.fault)
+        self._disposer = S3Disposer(place, self._bucket, age_seconds, surroundings.claims, surroundings.fault)
         self._rechecks = Rechecks()
 
     @classmethod

@@ -18,6 +18,7 @@ from daemon.faults import Fault
 from daemon.model import Disposal, Job
 from daemon.naming import output_name
 from daemon.s3.objects import Bucket, Head
+from daemon.sources.claims import Claims
 from daemon.sources.mover import numbered
 from daemon.sources.s3_version import is_version, may_hold_the_same, object_version
 
@@ -31,11 +32,17 @@ class S3Disposer:
     """Disposals of one prefix; see `Source.dispose`."""
 
     def __init__(
-        self, place: Prefix, bucket: Bucket, age_seconds: Callable[[Mapping[str, Any]], float], fault: Fault
+        self,
+        place: Prefix,
+        bucket: Bucket,
+        age_seconds: Callable[[Mapping[str, Any]], float],
+        claims: Claims,
+        fault: Fault,
     ) -> None:
         self._place = place
         self._bucket = bucket
         self._age_seconds = age_seconds
+        self._claims = claims
         self._fault = fault
 
     def where(self, job: Job) -> tuple[str, str]:
@@ -75,7 +82,7 @@ class S3Disposer:
         except SourceVanished:
             return
         except SourceChanged:
-            if not _is_there(bucket, key):
+            if _look(bucket, key) is None:
                 return  # the answer was lost, and the deletion asked for again
             raise
         version = head.reply.get("VersionId")
@@ -110,23 +117,39 @@ class S3Disposer:
         raise SourceVanished("the document was removed by somebody else")
 
     def _copy(self, bucket: Bucket, key: str, head: Head, job: Job, disposal: Disposal) -> bytes:
-        """Copy to the first free name, never over something else. A copy that a crash left is not made twice."""
+        """Copy to the first free name, never over something else. A copy that a crash left is not made twice.
+
+        Others may be about to take the same name. Those of this daemon are told by a claim, those elsewhere by the
+        server, where it knows the condition; else they are left the moment between looking and copying.
+        """
         target = Prefix.parse(disposal.target)
         elsewhere = self._bucket.elsewhere(target.bucket)
         for name in self._names(target, job):
             location = f"s3://{target.bucket}/{name}".encode("utf-8", "surrogateescape")
             if location == job.location:
                 return location
-            try:
-                there = elsewhere.head(name)
-            except SourceVanished:
-                self._fault("copy")
-                bucket.copy(key, head.etag, head.size_bytes, target.bucket, name)
-                self._fault("copied")
-                return location
-            if self._is_copy(there, job, elsewhere, name, bucket, key, head):
-                return location
+            with self._claims.of(location):
+                if self._take(elsewhere, name, job, bucket, key, head):
+                    return location
         raise AssertionError("numbers do not end")
+
+    def _take(self, elsewhere: Bucket, name: str, job: Job, bucket: Bucket, key: str, head: Head) -> bool:
+        """Copy the document to this name if it is free; says whether the document lies there now."""
+        there = _look(elsewhere, name)
+        if there is None:
+            self._fault("copy")
+            try:
+                bucket.copy(key, head.etag, head.size_bytes, elsewhere.name, name)
+            except SourceChanged:
+                # The document has changed, or the name is taken by now: by somebody else, or by this very copy, whose
+                # answer was lost before it was asked for again. The server does not say which.
+                there = _look(elsewhere, name)
+                if there is None:
+                    raise
+            else:
+                self._fault("copied")
+                return True
+        return self._is_copy(there, job, elsewhere, name, bucket, key, head)
 
     def _is_copy(
         self, there: Head, job: Job, elsewhere: Bucket, name: str, bucket: Bucket, key: str, head: Head
@@ -148,12 +171,12 @@ class S3Disposer:
             yield target.key(relative)
 
 
-def _is_there(bucket: Bucket, key: str) -> bool:
+def _look(bucket: Bucket, key: str) -> Head | None:
+    """The object as it is now; None where there is none."""
     try:
-        bucket.head(key)
+        return bucket.head(key)
     except SourceVanished:
-        return False
-    return True
+        return None
 
 
 def may_be_copy(head: Head, job: Job) -> bool:
