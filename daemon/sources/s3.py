@@ -135,7 +135,7 @@ class S3Source:
         return self._disposer.dispose(job, disposal)
 
     def has_begun(self, job: Job) -> bool:
-        return False  # no object is hidden on the way
+        return self._disposer.has_begun(job)
 
     def _reading_client(self) -> Any:
         return self._clients.s3(self._settings, reading=True)

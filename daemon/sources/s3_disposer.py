@@ -1,23 +1,25 @@
 """Deletes or moves an object whose job is done, if it is still the version that was converted.
 
 The server decides that at the very moment of the deletion (If-Match). Where it does not know that condition but keeps
-versions, the object that the deletion has hidden is looked at, and brought back if it is a newer one; a crash in just
-that moment leaves it hidden, among the versions of its key. Every other step can be the last before a crash: the next
-call finds out how far it came.
+versions, the object that the deletion has hidden is looked at, and brought back if it is a newer one. Where the server
+cannot do that at the moment, the next call goes on with it. This is remembered in memory only: if the daemon ends just
+then, or the watch is changed by a reload, a newer object stays hidden, among the versions of its key. Every other step
+can be the last before a crash: the next call finds out how far it came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from daemon.buckets import Prefix
-from daemon.errors import EnvironmentProblem, NotYet, SourceChanged, SourceVanished, TransientError
+from daemon.errors import NotYet, SourceChanged, SourceVanished, TransientError
 from daemon.faults import Fault
 from daemon.model import Disposal, Job
 from daemon.naming import output_name
 from daemon.s3.objects import Bucket, Head
+from daemon.s3.problems import forbids
 from daemon.sources.claims import Claims
 from daemon.sources.mover import numbered
 from daemon.sources.s3_version import is_version, may_hold_the_same, object_version
@@ -25,7 +27,15 @@ from daemon.sources.s3_version import is_version, may_hold_the_same, object_vers
 QUIET_SECONDS = 5.0
 NUMBER_BYTES = 8  # for the ~N of a name that is taken
 LONGEST_KEY_BYTES = 1024
-LOOKS = 3
+
+
+class Deletion(NamedTuple):
+    """A deletion of this version, which may have hidden a newer one behind its marker."""
+
+    bucket: Bucket
+    key: str
+    version: str
+    marker: str
 
 
 class S3Disposer:
@@ -44,6 +54,7 @@ class S3Disposer:
         self._age_seconds = age_seconds
         self._claims = claims
         self._fault = fault
+        self._deletions: dict[int, Deletion] = {}  # by job, until it is known what they have hidden
 
     def where(self, job: Job) -> tuple[str, str]:
         """Bucket and key of the job's document, where it lies now."""
@@ -52,8 +63,13 @@ class S3Disposer:
         bucket, _, key = job.location.decode("utf-8", "surrogateescape").removeprefix("s3://").partition("/")
         return bucket, key
 
+    def has_begun(self, job: Job) -> bool:
+        """Whether a deletion for this job may have hidden a newer version."""
+        return job.id in self._deletions
+
     def dispose(self, job: Job, disposal: Disposal) -> bytes | None:
         """Delete or move the document of a finished job; for a move returns where it lies now. Idempotent."""
+        self._restore_newer(job)
         if disposal.action == "keep":
             raise SourceChanged("it is not to be disposed of any more")
         bucket_name, key = self.where(job)
@@ -72,11 +88,11 @@ class S3Disposer:
         if location is not None and location == job.location:
             return location  # it is there already
         self._fault("delete")
-        self._delete(bucket, key, head)
+        self._delete(job, bucket, key, head)
         self._fault("deleted")
         return location
 
-    def _delete(self, bucket: Bucket, key: str, head: Head) -> None:
+    def _delete(self, job: Job, bucket: Bucket, key: str, head: Head) -> None:
         try:
             marker = bucket.delete(key, head.etag)
         except SourceVanished:
@@ -87,21 +103,20 @@ class S3Disposer:
             raise
         version = head.reply.get("VersionId")
         if marker is not None and version is not None:
-            self._restore_newer(bucket, key, version, marker)
+            self._deletions[job.id] = Deletion(bucket, key, version, marker)
+            self._restore_newer(job)
 
-    def _restore_newer(self, bucket: Bucket, key: str, version: str, marker: str) -> None:
-        """Bring back what was hidden unless it is the version that was looked at before."""
-        for left in reversed(range(LOOKS)):
-            try:
-                hidden = bucket.newest_version(key)
-                break
-            except TransientError:
-                return  # versions may not be listed; then the server's condition must do
-            except EnvironmentProblem:
-                if not left:
-                    raise
-        if hidden not in (None, version):
-            bucket.remove_marker(key, marker)
+    def _restore_newer(self, job: Job) -> None:
+        """Bring back what the deletion for this job has hidden unless it is the version that was to be deleted."""
+        if job.id not in self._deletions:
+            return
+        bucket, key, version, marker = self._deletions[job.id]
+        newer = _newest(bucket, key) not in (None, version)
+        if newer:
+            with suppress(SourceVanished):  # it was removed before, and the answer lost
+                bucket.remove_marker(key, marker)
+        del self._deletions[job.id]
+        if newer:
             raise SourceChanged("a newer version came while the document was deleted")
 
     def _already_gone(self, job: Job, disposal: Disposal) -> bytes | None:
@@ -169,6 +184,17 @@ class S3Disposer:
         for number in numbered(name):
             relative = (folder + separator + number).decode("utf-8", "surrogateescape")
             yield target.key(relative)
+
+
+def _newest(bucket: Bucket, key: str) -> str | None:
+    """The newest version, hidden or not; None, too, where versions may not be listed: then the server's condition must
+    do."""
+    try:
+        return bucket.newest_version(key)
+    except TransientError as error:
+        if not forbids(error):
+            raise
+    return None
 
 
 def _look(bucket: Bucket, key: str) -> Head | None:

@@ -14,15 +14,16 @@ import pytest
 
 from daemon import __version__
 from daemon.buckets import Prefix
-from daemon.errors import SourceChanged
+from daemon.errors import SourceChanged, TransientError
 from daemon.model import Candidate, Disposal, Job
 from daemon.payload import Payloads
+from daemon.s3 import clients as s3_clients
 from daemon.s3.clients import Clients
 from daemon.sources.base import Surroundings
 from daemon.sources.s3 import S3Source
 from daemon.sources.s3_version import object_version
 from tests import documents, servers
-from tests.fault_proxy import FaultProxy
+from tests.fault_proxy import Fault, FaultProxy
 from tests.harness import Daemon, running, until
 from tests.servers import Bucket, S3Server
 from tests.watching import Everything, job_for
@@ -329,11 +330,14 @@ def both(name: str) -> list[str]:
 class Racing:
     """A source in a bucket with versions, whose document is replaced at the last moment before it is deleted."""
 
-    def __init__(self, bucket: Bucket, folder: Path, *, conditions: bool, race: bool = True) -> None:
+    def __init__(
+        self, bucket: Bucket, folder: Path, *, conditions: bool, race: bool = True, endpoint_url: str = ""
+    ) -> None:
         self.bucket = bucket
         status = {"Status": "Enabled"}
         bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=status)
-        clients, settings = Clients(2), servers.s3_settings(bucket.server, folder)
+        clients = Clients(2)
+        settings = servers.s3_settings(S3Server(endpoint_url or bucket.server.endpoint_url), folder)
         if not conditions:  # as with a server that does not know of them
             events = clients.s3(settings, reading=False).meta.events
             events.register("before-sign.s3.DeleteObject", lambda request, **_: request.headers.__delitem__("If-Match"))
@@ -376,4 +380,58 @@ def test_a_document_of_a_bucket_with_versions_is_deleted(tmp_path: Path, bucket:
     assert racing.source.dispose(racing.job, Disposal("delete")) is None
     assert bucket.get("in/a.txt") is None
     assert racing.source.dispose(racing.job, Disposal("delete")) is None, "again, as after a crash"
+    assert racing.versions() == [b"older"]
+
+
+VERSIONS = r"[?&]versions\b"
+FAILED = {"status": 500, "code": "InternalError"}
+LATER: dict[str, dict[str, Any]] = {
+    "the versions cannot be listed": {"kind": "refuse", "method": "GET", "path": VERSIONS},
+    "the server fails to list them": {"kind": "status", "method": "GET", "path": VERSIONS, **FAILED},
+    "the marker cannot be removed": {"kind": "status", "method": "DELETE", "path": "versionId=", **FAILED},
+    "its removal is not answered": {"kind": "refuse", "method": "DELETE", "path": "versionId=", "reaches_server": True},
+}
+
+
+@pytest.mark.parametrize("action", ["delete", "move", "keep"])
+@pytest.mark.parametrize("what", sorted(LATER))
+def test_a_newer_version_that_is_hidden_comes_back_once_the_server_lets_it(
+    tmp_path: Path, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, what: str, action: str
+) -> None:
+    """Also where the document is to be kept by then."""
+    monkeypatch.setattr(s3_clients, "TRIES", 1)
+    racing = Racing(bucket, tmp_path, conditions=False, endpoint_url=proxy.url)
+    target = f"s3://{bucket.name}/done/"
+    proxy.inject(Fault(**LATER[what]))
+    with pytest.raises(TransientError):
+        racing.source.dispose(racing.job, Disposal("delete" if action == "keep" else action, target))
+    assert racing.source.has_begun(racing.job)
+    with pytest.raises(SourceChanged):
+        racing.source.dispose(racing.job, Disposal(action, target))
+    assert bucket.get("in/a.txt") == b"newer"
+    assert bucket.keys("in/") == ["in/a.txt"]
+    assert not racing.source.has_begun(racing.job)
+
+
+@pytest.mark.parametrize("action", ["delete", "move"])
+def test_a_deletion_is_done_although_its_versions_could_not_be_listed_at_once(
+    tmp_path: Path, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(s3_clients, "TRIES", 1)
+    racing = Racing(bucket, tmp_path, conditions=False, race=False, endpoint_url=proxy.url)
+    disposal = Disposal(action, f"s3://{bucket.name}/done/")
+    proxy.inject(Fault("refuse", method="GET", path=VERSIONS))
+    with pytest.raises(TransientError):
+        racing.source.dispose(racing.job, disposal)
+    location = f"s3://{bucket.name}/done/a.txt".encode() if action == "move" else None
+    assert racing.source.dispose(racing.job, disposal) == location
+    assert bucket.get("in/a.txt") is None
+    assert not racing.source.has_begun(racing.job)
+
+
+def test_who_may_not_list_versions_deletes_all_the_same(tmp_path: Path, bucket: Bucket, proxy: FaultProxy) -> None:
+    racing = Racing(bucket, tmp_path, conditions=False, race=False, endpoint_url=proxy.url)
+    proxy.inject(Fault("status", method="GET", path=VERSIONS, status=403, code="AccessDenied", times=None))
+    assert racing.source.dispose(racing.job, Disposal("delete")) is None
+    assert not racing.source.has_begun(racing.job)
     assert racing.versions() == [b"older"]
