@@ -124,6 +124,13 @@ def about_the_request(error: ConvertdError) -> bool:
     return isinstance(error.__cause__, boto.ClientError) and 400 <= _status(error.__cause__) < 500
 
 
+def cannot_be_done(error: ConvertdError) -> bool:
+    """Whether a translated error is a server's answer that it does not do this, however often it is asked."""
+    return about_the_request(error) or (
+        isinstance(error.__cause__, boto.ClientError) and _status(error.__cause__) == 501
+    )
+
+
 def _of_answer(error: boto.ClientError, what: str, kind: Kind, size_bytes: int, right: str) -> ConvertdError:
     code, status = code_of(error), _status(error)
     said = f"{what}: {_said(error)}"

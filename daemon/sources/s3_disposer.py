@@ -19,7 +19,7 @@ from daemon.faults import Fault
 from daemon.model import Disposal, Job
 from daemon.naming import output_name
 from daemon.s3.objects import Bucket, Head
-from daemon.s3.problems import forbids
+from daemon.s3.problems import cannot_be_done
 from daemon.sources.claims import Claims
 from daemon.sources.mover import numbered
 from daemon.sources.s3_version import is_version, may_hold_the_same, object_version
@@ -187,12 +187,12 @@ class S3Disposer:
 
 
 def _newest(bucket: Bucket, key: str) -> str | None:
-    """The newest version, hidden or not; None, too, where versions may not be listed: then the server's condition must
-    do."""
+    """The newest version, hidden or not; None, too, where versions may not or cannot be listed: then the server's
+    condition must do."""
     try:
         return bucket.newest_version(key)
     except TransientError as error:
-        if not forbids(error):
+        if not cannot_be_done(error):
             raise
     return None
 

@@ -429,9 +429,14 @@ def test_a_deletion_is_done_although_its_versions_could_not_be_listed_at_once(
     assert not racing.source.has_begun(racing.job)
 
 
-def test_who_may_not_list_versions_deletes_all_the_same(tmp_path: Path, bucket: Bucket, proxy: FaultProxy) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (405, "MethodNotAllowed"), (501, "NotImplemented")]
+)
+def test_who_may_not_list_versions_deletes_all_the_same(
+    status: int, code: str, tmp_path: Path, bucket: Bucket, proxy: FaultProxy
+) -> None:
     racing = Racing(bucket, tmp_path, conditions=False, race=False, endpoint_url=proxy.url)
-    proxy.inject(Fault("status", method="GET", path=VERSIONS, status=403, code="AccessDenied", times=None))
+    proxy.inject(Fault("status", method="GET", path=VERSIONS, status=status, code=code, times=None))
     assert racing.source.dispose(racing.job, Disposal("delete")) is None
     assert not racing.source.has_begun(racing.job)
     assert racing.versions() == [b"older"]
