@@ -74,7 +74,7 @@ class Builder:
     def post(self, watch: Watch) -> Post:
         """The objects that serve this watch, no thread begun yet. It begins as a sick one where a folder is silent."""
         silent = [folder for folder in _folders(watch) if not self._patience.answered(partial(answers, folder), False)]
-        source = sources.build(watch, replace(self._source, silent=watch.source in silent))
+        source = sources.build(watch, replace(self._source, silent=silent))
         sink = sinks.build(watch, replace(self._sink, silent=watch.sink in silent))
         route = Route(watch, source, sink, self._submitted)
         health = Health(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,15 +24,15 @@ PassOver = Callable[[bytes, str], None]
 class Surroundings:
     """What all sources of a daemon share. `stopping` is set at a stop: what is being fetched is given up then.
 
-    `fault` is called with a label at each step that a test may want to break. `silent` is of one watch alone: its
-    folder does not answer just now. `claims` are of names in buckets that documents are moved to.
+    `fault` is called with a label at each step that a test may want to break. `silent` is of one watch alone: those of
+    its folders that do not answer just now. `claims` are of names in buckets that documents are moved to.
     """
 
     payloads: Payloads
     clients: Clients
     stopping: threading.Event = field(default_factory=threading.Event)
     fault: Fault = no_fault
-    silent: bool = False
+    silent: Collection[str] = ()
     claims: Claims = field(default_factory=Claims)
 
     @classmethod
@@ -110,7 +110,8 @@ class Documents(Protocol):
     def fetch(self, job: Job) -> AbstractContextManager[Fetched]:
         """Open the document of a job, at `job.location` or its source path.
 
-        Raises SourceVanished, SourceChanged (it is no longer `job.version`), DocumentError, TransientError.
+        Raises SourceVanished, SourceChanged (it is no longer `job.version`), DocumentError, TransientError, and
+        EnvironmentProblem where what it lies on is away.
         """
         ...
 
@@ -139,7 +140,7 @@ class Documents(Protocol):
         the job converted. Raises SourceChanged where a newer version is there or is being written (nothing is
         lost and the newer one is found by discovery), NotYet until 5 s after the last change and while another
         document is being moved to its name, SourceVanished where somebody else removed it, TransientError on an error
-        of the system.
+        of the system, EnvironmentProblem where what it lies on, or is to be moved to, is away.
         """
         ...
 

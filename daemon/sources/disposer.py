@@ -29,6 +29,7 @@ from daemon.files import (
 from daemon.model import Disposal, Job, display
 from daemon.sources.mover import copy_durably, numbered, same_content
 from daemon.sources.readiness import Readiness
+from daemon.sources.targets import Targets
 from daemon.sources.version import file_version, same_but_for_identity, same_file
 
 QUIET_SECONDS = 5.0
@@ -70,12 +71,14 @@ class Disposer:
     def __init__(
         self,
         root: RootFolder,
+        targets: Targets,
         readiness: Readiness,
         recheck: Callable[[bytes], None],
         monotonic: Callable[[], float],
         fault: Callable[[str], None],
     ) -> None:
         self._root = root
+        self._targets = targets
         self._readiness = readiness
         self._recheck = recheck
         self._monotonic = monotonic
@@ -108,10 +111,12 @@ class Disposer:
         with _translated(job):
             try:
                 with place.folder() as folder:
-                    return _status(folder, place.private) is not None
+                    if _status(folder, place.private) is not None:
+                        return True
             except (FileNotFoundError, NotADirectoryError):
                 self._root.check()
-                return False
+            self._targets.check_around(job.location)
+            return False
 
     def undo(self, job: Job) -> bool:
         """Give a document back its name that an interrupted disposal has hidden, if there is one."""
@@ -134,7 +139,10 @@ class Disposer:
             if folder is not None and hidden is not None:
                 self._give_back(folder, place, job)
             self._root.look()  # what is hidden on a disk that is away just now is to come back, too
+            self._targets.check_around(job.location)
             raise SourceChanged("it is not to be disposed of any more")
+        if disposal.action == "move":  # before it is hidden: whoever looks for it meanwhile finds it under its name
+            self._targets.check(os.fsencode(disposal.target))
         if folder is None or (hidden is None and (status is None or not place.holds(status))):
             return self._already_done(status, job, disposal)
         if hidden is None:
@@ -153,6 +161,7 @@ class Disposer:
     def _already_done(self, status: os.stat_result | None, job: Job, disposal: Disposal) -> bytes | None:
         """The document is neither at its place nor hidden: this was done before, or somebody else did it."""
         self._root.check()
+        self._targets.check_around(job.location)
         if disposal.action == "move":
             target = _target_folder(job, disposal)
             with suppress(FileNotFoundError, NotADirectoryError), folder_beneath(target, ()) as folder:
@@ -226,6 +235,7 @@ class Disposer:
         target = _target_folder(job, disposal)
         self._fault("make target")
         make_directories(target)
+        self._targets.check(os.fsencode(disposal.target))  # it is there by now, and missed if it goes
         wanted = job.source.rsplit(b"/", 1)[-1]
         with folder_beneath(target, ()) as target_fd:
             self._fault("move")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from daemon.sources.discovery import Filter, FolderDiscovery, Intervals
 from daemon.sources.disposer import Disposer, Place
 from daemon.sources.readiness import Readiness, Ready
 from daemon.sources.scan import Tree, candidate
+from daemon.sources.targets import Targets
 from daemon.sources.version import file_version, same_but_for_identity
 from daemon.sources.waiting import Rechecks
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class FolderSource:
     """The documents below one folder. `run` belongs to one thread; all else may be called from any.
 
-    `root` is an absolute path. `fault` is called with a label before each step of a disposal, for tests.
+    `root` and `targets`, to which documents are to be moved, are absolute paths; `silent` are those of them that do not
+    answer just now. `fault` is called with a label before each step of a disposal, for tests.
     """
 
     def __init__(
@@ -41,16 +43,18 @@ class FolderSource:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         fault: Fault = no_fault,
-        silent: bool = False,
+        targets: Collection[str] = (),
+        silent: Collection[str] = (),
     ) -> None:
-        self._root = RootFolder(os.fsencode(root), silent=silent)
+        self._root = RootFolder(os.fsencode(root), silent=root in silent)
+        self._targets = Targets(map(os.fsencode, targets), monotonic, silent=[*map(os.fsencode, silent)])
         self._wanted = wanted
         self._intervals = Intervals(poll_interval_seconds, rescan_interval_seconds)
         self._clock = clock
         self._monotonic = monotonic
         self._readiness = Readiness(self._root.path, settle_seconds, clock, monotonic)
         self._rechecks = Rechecks()
-        self._disposer = Disposer(self._root, self._readiness, self.recheck, monotonic, fault)
+        self._disposer = Disposer(self._root, self._targets, self._readiness, self.recheck, monotonic, fault)
 
     @classmethod
     def for_watch(cls, watch: Watch, surroundings: Surroundings) -> FolderSource:
@@ -64,10 +68,12 @@ class FolderSource:
             poll_interval_seconds=watch.poll_interval_seconds,
             rescan_interval_seconds=watch.rescan_interval_seconds,
             fault=surroundings.fault,
+            targets=[end.target for end in (watch.on_success, watch.on_failure) if end.action == "move"],
             silent=surroundings.silent,
         )
 
     def run(self, ledger: Ledger, watcher: Watcher, stopped: Callable[[], bool]) -> None:
+        self._targets.get_to_know()
         FolderDiscovery(
             self._root,
             self._wanted,
@@ -138,6 +144,7 @@ class FolderSource:
 
     def probe(self) -> None:
         self._root.check()
+        self._targets.probe()
         self._is_empty()
 
     def _is_empty(self) -> bool:
@@ -189,7 +196,7 @@ class FolderSource:
                 with Place(self._root.path, job).folder() as folder:
                     return open_regular(Place(self._root.path, job).name, dir_fd=folder)
             except (FileNotFoundError, NotADirectoryError):
-                self._root.check()
+                self._check_around(job)
                 if not self._disposer.undo(job):
                     break
             except NotRegularFile:
@@ -198,13 +205,18 @@ class FolderSource:
                 raise _unreadable(error) from error
         raise SourceVanished("the document is no longer there")
 
+    def _check_around(self, job: Job) -> None:
+        """Raise EnvironmentProblem where what lies around the document is not there either."""
+        self._root.check()
+        self._targets.check_around(job.location, to_read=True)
+
     def _status(self, job: Job) -> os.stat_result | None:
         place = Place(self._root.path, job)
         try:
             with place.folder() as folder:
                 return os.lstat(place.name, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError):
-            self._root.check()
+            self._check_around(job)
             return None
         except OSError as error:
             raise _unreadable(error) from error

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from daemon.errors import NotYet, SourceChanged, SourceVanished, TransientError
+from daemon.config import Watch
+from daemon.errors import EnvironmentProblem, NotYet, SourceChanged, SourceVanished, TransientError
 from daemon.files import rename_noreplace
 from daemon.model import Candidate, Disposal, Job
+from daemon.sources.base import Surroundings
 from daemon.sources.folder import FolderSource
 from daemon.sources.mover import copy_durably, numbered
 from daemon.sources.version import file_version
@@ -39,6 +43,12 @@ class Bench:
         self.steps: list[str] = []
         self.at_step: Callable[[str], None] = lambda label: None
         self.source = self.new_source()
+
+    def another_job(self) -> Job:
+        """That of a second document."""
+        path = self.inbox / "sub" / "b.txt"
+        path.write_bytes(CONTENT)
+        return self.job_of(path, 2)
 
     def job_of(self, path: Path, job_id: int = 1, location: bytes | None = None) -> Job:
         status = path.stat()
@@ -359,6 +369,120 @@ def test_a_move_that_fails_says_why_and_goes_on_later(bench: Bench) -> None:
     bench.target.unlink()
     bench.source.dispose(bench.job, move)
     assert tree(bench.target) == {"sub/a.txt": CONTENT}
+
+
+class Disk:
+    """A disk that can be taken away and comes back with what lies on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self._kept = folder / "disk", folder / "kept"
+        for path in (self.path, self._kept):
+            path.mkdir()
+        mount = ["mount", "-t", "tmpfs", "tmpfs", str(self._kept)]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+            pytest.skip("needs the right to mount")
+        self.attach()
+
+    def attach(self) -> None:
+        subprocess.run(["mount", "--bind", self._kept, self.path], check=True)
+
+    def detach(self) -> None:
+        subprocess.run(["umount", self.path], check=True)
+
+    def close(self) -> None:
+        for path in (self.path, self._kept):
+            if os.path.ismount(path):
+                subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path)
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+@pytest.mark.parametrize("below", ["", "done"])
+def test_a_target_whose_disk_is_away_is_not_filled(tmp_path: Path, disk: Disk, below: str) -> None:
+    bench = Bench(tmp_path, disk.path / below)
+    move = Disposal("move", str(bench.target))
+    bench.source.dispose(bench.job, move)
+    second = bench.another_job()
+    disk.detach()
+    with pytest.raises(EnvironmentProblem, match=r"disk.* cannot be used") as away:
+        bench.source.dispose(second, move)
+    assert "mount its disk" in away.value.hint
+    assert tree(bench.inbox) == {"sub/b.txt": CONTENT}, "it is not even hidden"
+    assert list(disk.path.iterdir()) == []
+    bench.source.probe()  # that documents cannot be moved is no reason to convert none
+    disk.attach()
+    assert bench.source.dispose(second, move) == os.fsencode(bench.target / "sub" / "b.txt")
+    assert tree(bench.target) == {"sub/a.txt": CONTENT, "sub/b.txt": CONTENT}
+
+
+@pytest.mark.parametrize("below", ["", "done"])
+def test_what_lies_on_a_disk_that_is_away_is_not_gone(tmp_path: Path, disk: Disk, below: str) -> None:
+    bench = Bench(tmp_path, disk.path / below)
+    move = Disposal("move", str(bench.target))
+    location = bench.source.dispose(bench.job, move)
+    moved = job_for(Candidate(bench.job.source, bench.job.version, bench.job.size_bytes), location=location)
+    disk.detach()
+    for disposal in (DELETE, Disposal("keep"), move, Disposal("move", str(tmp_path / "elsewhere"))):
+        with pytest.raises(EnvironmentProblem):
+            bench.source.dispose(moved, disposal)
+    with pytest.raises(EnvironmentProblem):
+        bench.source.has_begun(moved)
+    bench.source.probe()
+    with pytest.raises(EnvironmentProblem), bench.source.fetch(moved):
+        pass
+    with pytest.raises(EnvironmentProblem):
+        bench.source.verify(moved, None)
+    with pytest.raises(EnvironmentProblem):
+        bench.source.probe()
+    disk.attach()
+    bench.source.probe()
+    with bench.source.fetch(moved) as document:
+        bench.source.verify(moved, document)
+
+
+def test_a_disk_is_not_waited_for_when_nobody_asks_for_it_any_more(tmp_path: Path, disk: Disk) -> None:
+    bench = Bench(tmp_path, disk.path)
+    location = bench.source.dispose(bench.job, Disposal("move", str(bench.target)))
+    moved = job_for(Candidate(bench.job.source, bench.job.version, bench.job.size_bytes), location=location)
+    disk.detach()
+    with pytest.raises(EnvironmentProblem), bench.source.fetch(moved):
+        pass
+    bench.clock.ahead_seconds += 59
+    with pytest.raises(EnvironmentProblem):
+        bench.source.probe()
+    bench.clock.ahead_seconds += 2
+    bench.source.probe()
+
+
+def test_a_disk_that_goes_before_the_first_move_is_missed(tmp_path: Path, disk: Disk) -> None:
+    bench = Bench(tmp_path, disk.path)
+    move = Disposal("move", str(bench.target))
+    watch = Watch(name="inbox", source=str(bench.inbox), sink=str(tmp_path / "outbox"), on_success=move)
+    source = FolderSource.for_watch(watch, Surroundings.for_looking())
+    with watched(source):
+        pass
+    silent = FolderSource(str(bench.inbox), Everything(), targets=[move.target], silent=[move.target])
+    disk.detach()
+    for at_work in (source, silent):
+        with pytest.raises(EnvironmentProblem, match="no longer mounted"):
+            at_work.dispose(bench.job, move)
+    assert tree(bench.inbox) == {"sub/a.txt": CONTENT}
+    assert list(disk.path.iterdir()) == []
+
+
+def test_a_target_that_somebody_removes_is_made_again(bench: Bench) -> None:
+    move = Disposal("move", str(bench.target / "of" / "many"))
+    bench.source.dispose(bench.job, move)
+    shutil.rmtree(bench.target)
+    bench.source.dispose(bench.another_job(), move)
+    assert tree(bench.target) == {"of/many/sub/b.txt": CONTENT}
 
 
 def test_a_document_that_somebody_else_removed_is_not_moved(bench: Bench) -> None:
