@@ -30,7 +30,7 @@ from daemon.model import Disposal, Job, display
 from daemon.sources.mover import copy_durably, numbered, same_content
 from daemon.sources.readiness import Readiness
 from daemon.sources.targets import Targets
-from daemon.sources.version import file_version, same_but_for_identity, same_file
+from daemon.sources.version import file_version, may_be_copy, same_file
 
 QUIET_SECONDS = 5.0
 
@@ -61,7 +61,7 @@ class Place:
 
     def holds(self, status: os.stat_result) -> bool:
         """Whether this is the file that was converted. A moved one may have been copied, and got a new inode."""
-        same = same_file if self._job.location is None else same_but_for_identity
+        same = same_file if self._job.location is None else may_be_copy
         return stat.S_ISREG(status.st_mode) and same(file_version(status), self._job.version)
 
 
@@ -169,7 +169,7 @@ class Disposer:
                     there = _status(folder, name)
                     if there is None:
                         break
-                    if same_but_for_identity(file_version(there), job.version):
+                    if may_be_copy(file_version(there), job.version):
                         return os.path.join(target, name)
         if status is not None:
             raise SourceChanged("a newer version has taken the document's place")
@@ -259,7 +259,7 @@ class Disposer:
             there = _status(target_fd, name)
             if there is None:
                 break
-            alike = same_but_for_identity(file_version(there), file_version(status))
+            alike = may_be_copy(file_version(there), file_version(status))
             if alike and same_content(folder, place.private, target_fd, name):
                 return name
         self._fault("copy across")

@@ -18,7 +18,7 @@ from daemon.sources.disposer import Disposer, Place
 from daemon.sources.readiness import Readiness, Ready
 from daemon.sources.scan import Tree, candidate
 from daemon.sources.targets import Targets
-from daemon.sources.version import file_version, same_but_for_identity
+from daemon.sources.version import file_version, may_be_copy, same_but_for_identity
 from daemon.sources.waiting import Rechecks
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class FolderSource:
 
 def _is_version(job: Job, status: os.stat_result) -> bool:
     version = file_version(status)
-    return version == job.version if job.location is None else same_but_for_identity(version, job.version)
+    return version == job.version if job.location is None else may_be_copy(version, job.version)
 
 
 def _unreadable(error: OSError) -> TransientError:

@@ -342,6 +342,63 @@ def test_a_move_across_file_systems_keeps_content_time_and_mode(tmp_path: Path) 
         target.rmdir()
 
 
+def pretend_coarse_times(monkeypatch: pytest.MonkeyPatch, grain_ns: int) -> None:
+    """As where a copy is made on NTFS (100 ns), exFAT (10 ms) or FAT (2 s)."""
+    utime = os.utime
+
+    def rounded(fd: int, ns: tuple[int, int]) -> None:
+        utime(fd, ns=(ns[0] - ns[0] % grain_ns, ns[1] - ns[1] % grain_ns))
+
+    monkeypatch.setattr("daemon.sources.mover.os.utime", rounded)
+
+
+@pytest.mark.parametrize("grain_ns", [100, 10_000_000, 2_000_000_000])
+def test_a_copy_whose_time_is_rounded_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grain_ns: int
+) -> None:
+    """At a crash after any step, and at a retry."""
+    dry = Bench(tmp_path / "dry")
+    with monkeypatch.context() as patch:
+        pretend_other_device(patch)
+        count = len(steps_of(dry, disposals(dry)["move"]))
+    assert count >= 8
+    for step in range(count):
+        bench = Bench(tmp_path / str(step))
+        os.utime(bench.document, ns=(1, 1_700_000_001_987_654_321))
+        job, move = bench.job_of(bench.document), Disposal("move", str(bench.target))
+        with monkeypatch.context() as patch:
+            pretend_other_device(patch)
+            pretend_coarse_times(patch, grain_ns)
+            bench.do_at(step, cut)
+            with pytest.raises(PowerCut):
+                bench.source.dispose(job, move)
+            bench.at_step = lambda label: None
+            location = bench.new_source().dispose(job, move)
+        assert tree(bench.inbox) == {} and tree(bench.target) == {"sub/a.txt": CONTENT}, bench.steps
+        assert location == os.fsencode(bench.target / "sub" / "a.txt")
+        moved = job_for(Candidate(job.source, job.version, job.size_bytes), location=location)
+        with bench.source.fetch(moved) as document:
+            bench.source.verify(moved, document)
+        bench.source.dispose(moved, DELETE)
+        assert tree(bench.target) == {}
+
+
+def test_another_document_is_not_taken_for_a_copy_whose_time_was_rounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a crash before the document itself is unlinked: only its content tells that there is no copy yet."""
+    bench = Bench(tmp_path)
+    os.utime(bench.document, ns=(1, 1_700_000_001_987_654_321))
+    pretend_other_device(monkeypatch)
+    (bench.target / "sub").mkdir(parents=True)
+    other = bench.target / "sub" / "a.txt"
+    other.write_bytes(CONTENT[::-1])
+    os.utime(other, ns=(1, 1_700_000_000_000_000_000))
+    location = bench.source.dispose(bench.job_of(bench.document), Disposal("move", str(bench.target)))
+    assert location == os.fsencode(bench.target / "sub" / "a~1.txt")
+    assert tree(bench.target) == {"sub/a.txt": CONTENT[::-1], "sub/a~1.txt": CONTENT}
+
+
 def test_a_copy_interrupted_half_way_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_other_device(monkeypatch)
     bench = Bench(tmp_path)

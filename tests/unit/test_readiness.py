@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.sources.readiness import Readiness, Ready, Unready
-from daemon.sources.version import file_version, same_but_for_identity, same_file
+from daemon.sources.version import file_version, may_be_copy, same_but_for_identity, same_file
 from tests.watching import Clock, pdf
 
 
@@ -178,3 +178,27 @@ def test_versions_differ_where_the_content_may(tmp_path: Path) -> None:
     assert same_but_for_identity(versions[0], versions[1])
     assert same_but_for_identity(versions[0], versions[2])
     assert not same_but_for_identity(versions[0], versions[3])
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("7-1987654321-3-4", True),
+        ("8-1987654321-3-4", False),
+        ("7-1987654300-3-4", True),
+        ("7-1980000000-3-4", True),
+        ("7-0-3-4", True),
+        ("7-2000000000-3-4", True),  # one that rounds up
+        ("7-1987654320-3-4", False),  # near, but not as round as any file system makes it
+        ("7-1980000100-3-4", False),
+        ("7-4000000000-3-4", False),
+        ("7--2000000000-3-4", False),
+    ],
+)
+def test_a_moved_file_is_known_by_a_time_that_was_rounded(version: str, *, known: bool) -> None:
+    assert may_be_copy(version, "7-1987654321-1-2") is known
+
+
+def test_a_time_before_the_epoch_is_rounded_like_any_other() -> None:
+    assert may_be_copy("7--100-3-4", "7--7-1-2")
+    assert not may_be_copy("7--101-3-4", "7--7-1-2")
