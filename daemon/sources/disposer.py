@@ -261,6 +261,8 @@ class Disposer:
                 break
             alike = may_be_copy(file_version(there), file_version(status))
             if alike and same_content(folder, place.private, target_fd, name):
+                with suppress(FileNotFoundError):
+                    os.unlink(place.private, dir_fd=target_fd)  # a rename by link and unlink was interrupted
                 return name
         self._fault("copy across")
         copy_durably(folder, place.private, target_fd, place.private)
@@ -291,9 +293,17 @@ def _rename_to_free(folder: int, name: bytes, target_fd: int, wanted: bytes) -> 
         try:
             rename_noreplace(name, free, src_dir_fd=folder, dst_dir_fd=target_fd)
         except FileExistsError:
-            continue
+            if not _is_same(folder, name, target_fd, free):
+                continue
+            os.unlink(name, dir_fd=folder)  # a rename by link and unlink was interrupted
         return free
     raise AssertionError("numbers do not end")
+
+
+def _is_same(folder_a: int, name_a: bytes, folder_b: int, name_b: bytes) -> bool:
+    """Whether these two names are one file."""
+    status_a, status_b = _status(folder_a, name_a), _status(folder_b, name_b)
+    return status_a is not None and status_b is not None and os.path.samestat(status_a, status_b)
 
 
 def _status(folder: int, name: bytes) -> os.stat_result | None:

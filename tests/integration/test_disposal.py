@@ -267,6 +267,41 @@ def test_a_rename_by_link_and_unlink_is_finished(bench: Bench) -> None:
     assert tree(bench.inbox) == {}
 
 
+def test_a_move_by_link_and_unlink_is_finished(bench: Bench) -> None:
+    bench.do_at(1, cut)
+    move = Disposal("move", str(bench.target))
+    with pytest.raises(PowerCut):
+        bench.source.dispose(bench.job, move)
+    (hidden,) = bench.document.parent.iterdir()
+    (bench.target / "sub").mkdir(parents=True)
+    os.link(hidden, bench.target / "sub" / "a.txt")
+    location = bench.new_source().dispose(bench.job, move)
+    assert location == os.fsencode(bench.target / "sub" / "a.txt")
+    assert tree(bench.inbox) == {}
+    assert tree(bench.target) == {"sub/a.txt": CONTENT}
+
+
+def test_a_copy_that_was_given_its_name_by_link_and_unlink_is_finished(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_other_device(monkeypatch)
+    move = Disposal("move", str(bench.target))
+
+    def link_only(label: str) -> None:
+        if label == "copied across":
+            (hidden,) = (bench.target / "sub").iterdir()
+            os.link(hidden, bench.target / "sub" / "a.txt")
+            cut()
+
+    bench.at_step = link_only
+    with pytest.raises(PowerCut):
+        bench.source.dispose(bench.job, move)
+    bench.at_step = lambda label: None
+    assert bench.new_source().dispose(bench.job, move) == os.fsencode(bench.target / "sub" / "a.txt")
+    assert tree(bench.inbox) == {}
+    assert tree(bench.target) == {"sub/a.txt": CONTENT}
+
+
 def test_a_chmod_or_a_link_does_not_hinder_a_disposal(bench: Bench) -> None:
     bench.document.chmod(0o640)
     os.link(bench.document, bench.inbox / "other name.txt")
