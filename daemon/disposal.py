@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from daemon.errors import ConvertdError, FatalError, NotYet, SourceChanged, SourceVanished, Unanswered
+from daemon.errors import ConvertdError, FatalError, NotYet, SourceChanged, SourceVanished
 from daemon.jobs import JobTable
 from daemon.logs import Log
 from daemon.model import Disposal, Job, display
@@ -83,19 +83,19 @@ class Janitor:
             self._changed.notify_all()
 
     @contextmanager
-    def held(self, job_ids: Collection[int]) -> Iterator[None]:
+    def held(self, job_ids: Collection[int]) -> Iterator[set[int]]:
         """While this lasts nothing is disposed of for these jobs: for who calls disposals off in the job table.
 
-        Raises Unanswered where one is being disposed of and does not come to an end.
+        But for those that it yields: they are being disposed of, and that does not come to an end.
         """
         with self._changed:
             held = set(job_ids) - self._held
             self._held |= held
         try:
             with self._changed:
-                if not self._changed.wait_for(lambda: held.isdisjoint(self._acting.values()), HELD_SECONDS):
-                    raise Unanswered("a source is just being disposed of", "Try again in a minute.")
-            yield
+                self._changed.wait_for(lambda: held.isdisjoint(self._acting.values()), HELD_SECONDS)
+                stuck = held.intersection(self._acting.values())
+            yield stuck
         finally:
             with self._changed:
                 self._held -= held

@@ -42,5 +42,5 @@ class Live:
     def switched(self) -> None:
         self._roster.heed_switches()
 
-    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[set[int]]:
         return self._janitor.held(job_ids)

@@ -53,8 +53,9 @@ class Running(Protocol):
         """Pauses have changed in the job table."""
         ...
 
-    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
-        """While this lasts nothing is disposed of for these jobs."""
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[set[int]]:
+        """While this lasts nothing is disposed of for these jobs, but for those that it yields: they are being disposed
+        of, and that does not come to an end."""
         ...
 
 
@@ -79,8 +80,8 @@ class Down:
     def switched(self) -> None:
         pass
 
-    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
-        return nullcontext()
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[set[int]]:
+        return nullcontext(set())
 
 
 class Operations:
@@ -202,13 +203,14 @@ class Operations:
     def _retry(self, job_ids: list[int], served: Mapping[str, Source]) -> tuple[list[Job], list[str]]:
         """What a disposal has hidden gets its name back as soon as that is called off: the job may be cancelled, and
         never come to the fetch that would do it, too. No worker begins meanwhile, to find the document gone."""
-        with self._running.disposals_held(job_ids):
-            due = self._jobs.disposals.due_among(job_ids)
+        with self._running.disposals_held(job_ids) as stuck:
+            at_rest = [job_id for job_id in job_ids if job_id not in stuck]
+            due = self._jobs.disposals.due_among(at_rest)
             with self._running.withheld(due):
-                jobs, reasons = self._jobs.retry(job_ids)
+                jobs, reasons = self._jobs.retry(at_rest)
                 self._running.retried(jobs)
                 give_back(served, [job for job in jobs if job.id in due and not job.submitted])
-        return jobs, reasons
+        return jobs, reasons + [_being_disposed_of(job_id) for job_id in sorted(stuck)]
 
     def _wanted(self, request: dict[str, Any]) -> list[int]:
         ids = _ids(request)
@@ -263,6 +265,10 @@ def _ids(request: dict[str, Any]) -> list[int]:
     if len(found) > MOST_JOBS:
         raise UsageError(f"more than {MOST_JOBS:,} jobs at once", "Name fewer, or use --failed.")
     return found
+
+
+def _being_disposed_of(job_id: int) -> str:
+    return f"job {job_id} has its document moved or deleted just now, and that takes long: try again once it is done"
 
 
 def _why_not(job_id: int, state: str | None, *, ending: bool, late: bool) -> str:

@@ -49,7 +49,7 @@ class Operated(Down):
         self._janitor = janitor
         self._let_out = let_out
 
-    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[None]:
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[set[int]]:
         return self._janitor.held(job_ids)
 
     @contextmanager
@@ -61,6 +61,7 @@ class Operated(Down):
 @dataclass
 class Bench:
     inbox: Path
+    writer: Writer
     jobs: JobTable
     source: FolderSource
     notes: list[str | None]
@@ -79,6 +80,12 @@ class Bench:
             lambda watch, text: self.notes.append(text),
             monotonic=lambda: time.monotonic() + self.ahead_seconds,
         )
+
+    def operations(self, janitor: Janitor) -> Operations:
+        """What commands do where of a daemon only the janitor is there."""
+        database = str(self.inbox.parent / "convertd.db")
+        switches = Switches(self.writer, Readers(database))
+        return Operations(database, self.jobs, switches, dict, Disposing(janitor), lambda gone: None)
 
     def moves_to(self, name: str) -> Disposal:
         return Disposal("move", str(self.inbox.parent / name))
@@ -176,7 +183,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     source = FolderSource(
         str(tmp_path / "inbox"), Filter(["**/*"], []), clock=lambda: 4e9
     )  # long after the last change
-    yield Bench(tmp_path / "inbox", jobs, source, [])
+    yield Bench(tmp_path / "inbox", writer, jobs, source, [])
     writer.close()
 
 
@@ -317,6 +324,43 @@ def test_a_watch_whose_server_does_not_answer_holds_up_no_other(bench: Bench) ->
         janitor.stop()
         for thread in threads:
             thread.join(30)
+
+
+class Disposing(Down):
+    """A daemon of which there is only the janitor."""
+
+    def __init__(self, janitor: Janitor) -> None:
+        self._janitor = janitor
+
+    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[set[int]]:
+        return self._janitor.held(job_ids)
+
+
+def test_a_retry_refuses_the_one_whose_disposal_does_not_end_and_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.disposal.HELD_SECONDS", 0.1)
+    bench.jobs.register("other", "/in", "/out")
+    stuck, other = bench.taken("stuck.txt"), bench.taken("a.txt", "other")
+    for job in (stuck, other):
+        bench.fails(job)
+    silent = Stubborn()
+    bench.sources["inbox"] = cast(Documents, silent)
+    janitor = bench.janitor()
+    janitor.add(stuck)
+    thread = threading.Thread(target=janitor.run)
+    thread.start()
+    try:
+        assert silent.entered.wait(30)
+        answer = bench.operations(janitor).retry({"failed": True})
+    finally:
+        silent.let_go.set()
+        janitor.stop()
+        thread.join(30)
+    (refusal,) = answer["refused"]
+    assert answer["retried"] == 1
+    assert refusal.startswith(f"job {stuck.id} has its document moved or deleted just now")
+    assert [job.id for job, _ in bench.jobs.pending("other", 10)] == [other.id]
 
 
 @pytest.mark.parametrize(
