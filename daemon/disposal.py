@@ -15,6 +15,7 @@ import heapq
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -66,7 +67,7 @@ class Janitor:
         self._order = count()
         self._failures: dict[int, int] = {}  # of jobs whose disposals an operator has been told of
         self._acting: dict[str, int] = {}  # the watches that somebody is at, and with which job
-        self._held: set[int] = set()
+        self._held: Counter[int] = Counter()  # two who retry at once may hold the same job
         self._stopped = False
 
     def add(self, job: Job) -> None:
@@ -88,9 +89,9 @@ class Janitor:
 
         But for those that it yields: they are being disposed of, and that does not come to an end.
         """
+        held = set(job_ids)
         with self._changed:
-            held = set(job_ids) - self._held
-            self._held |= held
+            self._held.update(held)
         try:
             with self._changed:
                 self._changed.wait_for(lambda: held.isdisjoint(self._acting.values()), HELD_SECONDS)
@@ -98,7 +99,7 @@ class Janitor:
             yield stuck
         finally:
             with self._changed:
-                self._held -= held
+                self._held -= Counter(held)
                 self._changed.notify_all()
 
     def backlog(self) -> int:

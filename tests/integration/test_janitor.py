@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -361,6 +361,21 @@ def test_a_retry_refuses_the_one_whose_disposal_does_not_end_and_no_other(
     assert answer["retried"] == 1
     assert refusal.startswith(f"job {stuck.id} has its document moved or deleted just now")
     assert [job.id for job, _ in bench.jobs.pending("other", 10)] == [other.id]
+
+
+def test_two_retries_at_once_may_hold_the_same_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.disposal.HELD_SECONDS", 0.05)
+    janitor, job = bench.janitor(), bench.completed("a.txt")
+    janitor.add(job)
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(janitor.held([job.id]))
+        second.enter_context(janitor.held([job.id]))
+        first.close()
+        bench.step(janitor)
+        assert os.listdir(bench.inbox) == ["a.txt"], "the other one holds it still"
+    assert janitor._take_due() is not None
+    with janitor.held([job.id]) as one, janitor.held([job.id]) as another:
+        assert one == another == {job.id}
 
 
 @pytest.mark.parametrize(
