@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from daemon.errors import Unanswered
 from daemon.globs import Filter
 from daemon.jobs import JobTable
 from daemon.model import Job
 from daemon.sources.folder import FolderSource
 from daemon.sources.hidden import give_back
 
-Held = Callable[[Collection[int]], AbstractContextManager[None]]
-"""While it lasts nothing is disposed of for these jobs; see `Janitor.held`."""
+Held = Callable[[Collection[int]], AbstractContextManager[set[int]]]
+"""While it lasts nothing is disposed of for these jobs but those that it yields; see `Janitor.held`."""
 
 
 @contextmanager
@@ -30,12 +29,9 @@ def departing(jobs: JobTable, held: Held, sources: Mapping[str, str]) -> Iterato
     """
     left = {watch: place for watch, place in jobs.sources().items() if _is_left(place, sources.get(watch, place))}
     due = [job for job, _ in jobs.disposals.due() if job.watch in left and _lies_in_source(job)] if left else []
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(held([job.id for job in due]))
-        except Unanswered:  # one is just being disposed of, and hangs: so would this
-            due = []
-        give_back({watch: _folder(place) for watch, place in left.items()}, due)
+    with held([job.id for job in due]) as stuck:
+        at_rest = [job for job in due if job.id not in stuck]
+        give_back({watch: _folder(place) for watch, place in left.items()}, at_rest)
         yield
 
 
@@ -50,4 +46,4 @@ def _lies_in_source(job: Job) -> bool:
 
 def _folder(path: str) -> FolderSource:
     """To give back only: it has been there, and is not made where it is gone."""
-    return FolderSource(path, Filter(["**/*"], []), silent=True)
+    return FolderSource(path, Filter(["**/*"], []), silent=[path])

@@ -81,12 +81,6 @@ class Bench:
             monotonic=lambda: time.monotonic() + self.ahead_seconds,
         )
 
-    def operations(self, janitor: Janitor) -> Operations:
-        """What commands do where of a daemon only the janitor is there."""
-        database = str(self.inbox.parent / "convertd.db")
-        switches = Switches(self.writer, Readers(database))
-        return Operations(database, self.jobs, switches, dict, Disposing(janitor), lambda gone: None)
-
     def moves_to(self, name: str) -> Disposal:
         return Disposal("move", str(self.inbox.parent / name))
 
@@ -324,16 +318,6 @@ def test_a_watch_whose_server_does_not_answer_holds_up_no_other(bench: Bench) ->
         janitor.stop()
         for thread in threads:
             thread.join(30)
-
-
-class Disposing(Down):
-    """A daemon of which there is only the janitor."""
-
-    def __init__(self, janitor: Janitor) -> None:
-        self._janitor = janitor
-
-    def disposals_held(self, job_ids: list[int]) -> AbstractContextManager[set[int]]:
-        return self._janitor.held(job_ids)
 
 
 def test_a_retry_refuses_the_one_whose_disposal_does_not_end_and_no_other(
