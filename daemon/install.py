@@ -101,7 +101,7 @@ def _for_system(config: Config, path: str) -> Plan:
         files[SYSUSERS] = USERS
         commands.append(f"systemd-sysusers {SYSUSERS}")
     commands += _missing(needed.sources, written, user.name)
-    commands += ["systemctl daemon-reload", f"systemctl enable --now {name}"]
+    commands += _start("systemctl", name, target, files[target])
     notes = [*_on_places(hidden, needed), *_on_moves(config, user), *_on_network(needed), *_on_hook(config)]
     notes += _on_rights(user, folders, needed, written)
     return Plan(target, files, tuple(commands), tuple(notes))
@@ -192,9 +192,10 @@ def _for_user(config: Config, path: str) -> Plan:
     name = unit_name(path)
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     target = os.path.join(folder, "systemd", "user", f"{name}.service")
-    commands = ("systemctl --user daemon-reload", f"systemctl --user enable --now {name}")
+    content = text(unit)
+    commands = _start("systemctl --user", name, target, content)
     notes = ("it runs while you are logged in; to have it run always: loginctl enable-linger",)
-    return Plan(target, {target: text(unit)}, commands, notes)
+    return Plan(target, {target: content}, tuple(commands), notes)
 
 
 # -- what both have in common ----------------------------------------------------------------------------------------
@@ -203,6 +204,22 @@ def _for_user(config: Config, path: str) -> Plan:
 def _head(path: str) -> str:
     printed = path if path.isprintable() else repr(path)
     return f"{MARK} for {printed}\nIt is written anew by the next one: put changes into `systemctl edit`."
+
+
+def _start(systemctl: str, name: str, path: str, content: str) -> list[str]:
+    """The commands that have the service run under its unit: one that runs already takes up a new unit at a restart."""
+    if _text(path) in (None, content):
+        return [f"{systemctl} daemon-reload", f"{systemctl} enable --now {name}"]
+    return [f"{systemctl} daemon-reload", f"{systemctl} enable {name}", f"{systemctl} restart {name}"]
+
+
+def _text(path: str) -> str | None:
+    """Of a file that is there and can be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def _refuse_foreign(path: str, content: str) -> None:
@@ -222,9 +239,8 @@ def _refuse_foreign(path: str, content: str) -> None:
 
 def _write(path: str, content: str) -> bool:
     """False where the file was like that already."""
-    with suppress(OSError), open(path, encoding="utf-8") as file:
-        if file.read() == content:
-            return False
+    if _text(path) == content:
+        return False
     temporary = f"{path}.tmp"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from daemon import config as configuration
+from daemon import install as module
 from tests.harness import convertd
 
 Install = Callable[..., Any]
@@ -91,6 +93,32 @@ def test_a_users_unit_is_written_once(install: Install, tmp_path: Path) -> None:
     assert f"{unit}: unchanged" in second.stdout
     assert "systemctl --user enable --now convertd-scans" in first.stdout
     assert [path.name for path in unit.parent.iterdir()] == [unit.name]
+
+
+def test_a_unit_that_has_changed_takes_a_restart(install: Install, tmp_path: Path) -> None:
+    install("--user")
+    unit = unit_path(tmp_path)
+    unit.write_text(unit.read_text() + "# of an older configuration\n")
+    dry, written, again = install("--user", "--dry-run"), install("--user"), install("--user")
+    commands = [f"  systemctl --user {what}" for what in ("daemon-reload", "enable convertd-scans")]
+    commands.append("  systemctl --user restart convertd-scans")
+    for said in (dry.stderr, written.stdout):
+        assert said.partition("now run:\n")[2].splitlines() == commands
+    assert "restart" not in again.stdout
+
+
+def test_a_unit_of_the_system_that_has_changed_takes_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "scans.toml"
+    config.write_text('[[watch]]\nname = "in"\nsource = "in"\nsink = "out"\n')
+    monkeypatch.setattr(module, "SYSTEM_UNITS", str(tmp_path))
+    loaded = configuration.load(str(config))
+    new = module.plan(loaded, for_user=False)
+    assert new.commands[-2:] == ("systemctl daemon-reload", "systemctl enable --now convertd-scans")
+    Path(new.unit).write_text(new.text)
+    assert module.plan(loaded, for_user=False).commands == new.commands
+    Path(new.unit).write_text(new.text + "# of an older configuration\n")
+    changed = ("systemctl daemon-reload", "systemctl enable convertd-scans", "systemctl restart convertd-scans")
+    assert module.plan(loaded, for_user=False).commands == (*new.commands[:-2], *changed)
 
 
 def test_a_unit_of_somebody_else_is_not_overwritten(install: Install, tmp_path: Path) -> None:
