@@ -165,6 +165,12 @@ class Unanswered(ConvertdError):
     exit_code = 1
 
 
+class OutputLost(ConvertdError):
+    """What a command prints cannot be written: the disk is full, or the terminal gone."""
+
+    exit_code = 1
+
+
 class AlreadyRunning(ConvertdError):
     """Another process holds this state_dir."""
 

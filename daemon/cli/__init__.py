@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 from daemon import __version__
+from daemon.cli import output
 from daemon.errors import ConfigError, ConvertdError
 from daemon.words import printable
 
@@ -63,7 +64,8 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         _begin_anew()
     try:
-        cli(prog_name="convertd")
+        with output.watched():
+            cli(prog_name="convertd")
     except ConfigError as error:
         _say(*error.mistakes)
         sys.exit(error.exit_code)

@@ -31,6 +31,8 @@ def command(files: tuple[str, ...], folder: str | None, config_path: str | None)
     """Convert files now. One file and no -o: the Markdown goes to stdout."""
     if folder is None and len(files) > 1:
         raise UsageError("several files need a folder to write to", "convertd convert FILE… -o DIR")
+    if folder is None and sys.stdout is None:
+        raise UsageError("standard output is closed", "Name a folder to write to: convertd convert FILE… -o DIR")
     _refuse_collisions(files)
     config = _configuration(config_path)
     sink = FolderSink(os.path.abspath(folder)) if folder is not None else None
@@ -80,6 +82,7 @@ def _convert(pool: ConverterPool, config: Config, sink: Sink | None, number: int
         job, conversion = _run(pool, config, number, path)
         if sink is None:
             sys.stdout.buffer.write(conversion.markdown)
+            sys.stdout.buffer.flush()  # what cannot be written is to be known before the end
         else:
             files = result_files(job, conversion, ("md", "json"), started_at=started_at, finished_at=time.time())
             sink.publish(output_name(os.path.basename(path)), files, Origin(job.source))

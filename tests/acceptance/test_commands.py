@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.cli.common import print_json
-from tests.harness import Daemon, convertd, environment, until
+from tests.harness import DEADLINE_SECONDS, Daemon, convertd, environment, until
 
 CONFIG = 'state_dir = "state"\n[[watch]]\nname = "inbox"\nsource = "inbox"\nsink = "outbox"\n'
 
@@ -150,3 +151,87 @@ def test_json_carries_no_character_that_a_terminal_acts_on(capsys: pytest.Captur
     written = capsys.readouterr().out
     assert all(char.isprintable() for char in written.rstrip("\n"))
     assert json.loads(written) == value
+
+
+def printing(folder: Path, *arguments: str, stdout: int, env: dict[str, str] | None = None) -> Any:
+    """Run a command whose standard output is this descriptor."""
+    return subprocess.run(
+        [sys.executable, "-m", "daemon", *arguments],
+        cwd=folder,
+        env=environment(env),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+
+
+def python_says(stderr: str) -> bool:
+    """Whether the interpreter has spoken, instead of convertd."""
+    return any(words in stderr for words in ("Traceback", "Exception ignored", "BrokenPipe"))
+
+
+WORDS = {"short": b"some words", "long": b"some words\n\n" * 3000}
+"""The Markdown of the one is written when the buffer is emptied, that of the other at once."""
+
+
+@pytest.fixture
+def converted(daemon: Daemon) -> list[list[str]]:
+    """Commands that print, of a folder in which one document was converted."""
+    assert daemon.config is not None
+    daemon.config.write_text(CONFIG + 'batch = "subfolder"\n')
+    daemon.drop("x/a\u202e\u2028.txt", "words → \U0001f600 ü".encode())
+    assert daemon.once() == 0
+    return [["--help"], *([*command, *daemon.where] for command in (["status"], ["jobs"], ["batch", "x", "--jsonl"]))]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_markdown_that_does_not_fit_on_the_disk_is_said_to_be_lost(tmp_path: Path, words: str) -> None:
+    (tmp_path / "a.txt").write_bytes(WORDS[words])
+    with open("/dev/full", "wb") as full:
+        result = printing(tmp_path, "convert", "a.txt", stdout=full.fileno())
+    assert "convertd: standard output cannot be written: No space left on device\n  → Free space" in result.stderr
+    assert (result.returncode, python_says(result.stderr)) == (1, False)
+
+
+def test_what_commands_print_on_a_full_disk_is_said_to_be_lost(tmp_path: Path, converted: list[list[str]]) -> None:
+    for arguments in converted:
+        with open("/dev/full", "wb") as full:
+            result = printing(tmp_path, *arguments, stdout=full.fileno())
+        assert "cannot be written: No space left on device" in result.stderr, arguments
+        assert (result.returncode, python_says(result.stderr)) == (1, False), arguments
+
+
+def test_a_reader_that_is_gone_is_no_news(tmp_path: Path, converted: list[list[str]]) -> None:
+    for words in WORDS:
+        (tmp_path / f"{words}.txt").write_bytes(WORDS[words])
+    for arguments in [*converted, ["convert", "short.txt"], ["convert", "long.txt"]]:
+        ours, theirs = os.pipe()
+        os.close(ours)
+        try:
+            result = printing(tmp_path, *arguments, stdout=theirs)
+        finally:
+            os.close(theirs)
+        assert (result.returncode, python_says(result.stderr)) == (1, False), (arguments, result.stderr)
+        assert "→" not in result.stderr, "nothing else went wrong either"
+
+
+def test_nothing_is_converted_for_a_closed_output(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"some words")
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "daemon", "convert", "a.txt"]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, timeout=DEADLINE_SECONDS
+    )
+    assert (result.returncode, python_says(result.stderr)) == (2, False)
+    assert "standard output is closed" in result.stderr and "-o DIR" in result.stderr
+
+
+def test_a_terminal_without_all_characters_is_told_the_others_by_their_numbers(
+    daemon: Daemon, converted: list[list[str]]
+) -> None:
+    daemon.env["PYTHONIOENCODING"] = "latin-1"
+    status = daemon.command("status")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert f"{daemon.inbox} \\u2192 {daemon.outbox}" in status.stdout
+    refused = daemon.command("batch", "\u2192")
+    assert (refused.returncode, "there is no batch \\u2192\n  \\u2192 It may" in refused.stderr) == (2, True)
