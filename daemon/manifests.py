@@ -6,7 +6,6 @@ the manifest is replaced when it completes again.
 
 from __future__ import annotations
 
-import json
 import mmap
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from daemon.errors import ConvertdError, EnvironmentProblem, FatalError, Stopped
 from daemon.logs import Log
 from daemon.naming import MANIFEST, manifest_name
 from daemon.sinks.base import Sink
+from daemon.words import json_text
 
 AT_ONCE = 8
 AGAIN_SECONDS = 60.0
@@ -134,8 +134,7 @@ class Manifests:
                 for number, document in enumerate(batches.documents(self._batches.rows, batch)):
                     if number % LOOK_LINES == 0 and stopped():
                         raise Stopped("stopped while a manifest was made")
-                    line = json.dumps(document.facts(), ensure_ascii=False)
-                    file.write(line.encode("utf-8", "replace") + b"\n")
+                    file.write(json_text(document.facts()).encode() + b"\n")
                 if not file.tell():
                     return memoryview(b"")  # pruned just now
                 file.flush()

@@ -160,7 +160,7 @@ def _export(rows: Rows, batch: Batch, sink: Sink) -> int:
         markdown, metadata = _result(sink, document)
         missing += document.state == "completed" and markdown is None
         line = {"batch": batch.name, "watch": batch.watch, **document.facts()}
-        click.echo(json.dumps(line | {"markdown": markdown, "metadata": metadata}, ensure_ascii=False))
+        print_json(line | {"markdown": markdown, "metadata": metadata})
     return missing
 
 

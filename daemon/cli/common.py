@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from daemon import configfile, queries
+from daemon.cli.output import is_utf8
 from daemon.control import ask
 from daemon.db import Connection, reader
 from daemon.errors import AlreadyRunning, ConfigError, NotRunning, Unanswered, UsageError
 from daemon.statedir import StateDir
+from daemon.words import json_text
 
 if TYPE_CHECKING:  # what a configuration is made of takes longer to load than all else that `status` needs
     from daemon.config import Config, Watch
@@ -206,15 +208,8 @@ def tell_refused(what: str, reasons: list[str]) -> None:
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:
-    """One JSON document on stdout. What JSON leaves raw and terminals or readers of lines act on is escaped."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    if not text.isascii() or "\x7f" in text:
-        text = "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
-    click.echo(text)
-
-
-def _escaped(char: str) -> str:
-    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+    """One JSON document on stdout, whole and without a character that terminals or readers of lines act on."""
+    click.echo(json_text(value, indent=indent, ascii_only=not is_utf8(sys.stdout)))
 
 
 def clock_time(timestamp: float | None) -> str:

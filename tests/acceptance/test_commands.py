@@ -235,3 +235,15 @@ def test_a_terminal_without_all_characters_is_told_the_others_by_their_numbers(
     assert f"{daemon.inbox} \\u2192 {daemon.outbox}" in status.stdout
     refused = daemon.command("batch", "\u2192")
     assert (refused.returncode, "there is no batch \\u2192\n  \\u2192 It may" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_an_export_is_a_line_a_document_whatever_it_holds(
+    daemon: Daemon, converted: list[list[str]], encoding: str
+) -> None:
+    daemon.env["PYTHONIOENCODING"] = encoding
+    result = daemon.command("batch", "x", "--jsonl")
+    (line,) = result.stdout.splitlines()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert (found["source"], found["markdown"].strip()) == ("x/a\u202e\u2028.txt", "words → \U0001f600 ü")

@@ -108,6 +108,17 @@ def test_a_complete_batch_leaves_a_line_for_each_document(keeper: Keeper) -> Non
     assert list((keeper.folder / "spool").iterdir()) == []
 
 
+def test_a_line_of_it_has_nothing_that_a_reader_of_lines_acts_on(keeper: Keeper) -> None:
+    names = [f"x/a{char}b ü" for char in "\x7f\x85\x9b\u2028\u2029\u202e"]
+    for name in names:
+        keeper.done(name)
+    keeper.later()
+    keeper.look()
+    written = (keeper.folder / "outbox" / "x.manifest.jsonl").read_text()
+    assert all(char.isprintable() for char in written.replace("\n", ""))
+    assert [line["source"] for line in keeper.lines() or []] == names
+
+
 def test_it_is_written_once_and_replaced_when_the_batch_completes_again(keeper: Keeper) -> None:
     keeper.done("x/a")
     keeper.later()
