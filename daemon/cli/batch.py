@@ -12,7 +12,7 @@ import click
 
 from daemon import batches, queries
 from daemon.batches import Batch, Document, Rows
-from daemon.cli.common import Place, clock_time, locate, place_options, print_json
+from daemon.cli.common import Place, batch_command, clock_time, locate, place_options, print_json
 from daemon.db import Connection, Row
 from daemon.errors import ConvertdError, UsageError
 from daemon.model import display, printable
@@ -133,7 +133,7 @@ def _print(report: dict[str, Any]) -> None:
         why = f"{failure['error_kind']}: {printable(failure['error'])}"
         click.echo(f"  failed: {printable(failure['source'])} (job {failure['job']})   {why}")
     if (more := jobs["failed"] - len(report["failures"])) > 0 and len(report["failures"]) >= FEW_FAILURES:
-        click.echo(f"  … and {more} more: convertd batch {printable(report['batch'])} --json")
+        click.echo(f"  … and {more} more: {batch_command(report['batch'], '--json')}")
 
 
 # -- export ----------------------------------------------------------------------------------------------------------

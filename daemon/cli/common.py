@@ -18,7 +18,7 @@ from daemon.control import ask
 from daemon.db import Connection, reader
 from daemon.errors import AlreadyRunning, ConfigError, NotRunning, Unanswered, UsageError
 from daemon.statedir import StateDir
-from daemon.words import json_text
+from daemon.words import json_text, printable
 
 if TYPE_CHECKING:  # what a configuration is made of takes longer to load than all else that `status` needs
     from daemon.config import Config, Watch
@@ -210,6 +210,14 @@ def tell_refused(what: str, reasons: list[str]) -> None:
 def print_json(value: Any, *, indent: int | None = None) -> None:
     """One JSON document on stdout, whole and without a character that terminals or readers of lines act on."""
     click.echo(json_text(value, indent=indent, ascii_only=not is_utf8(sys.stdout)))
+
+
+def batch_command(name: str, *options: str) -> str:
+    """`convertd batch` for this name, fit to be pasted: whoever may write to an inbox may have named the batch."""
+    import shlex  # few commands suggest one
+
+    end_of_options = ["--"] if name.startswith("-") else []
+    return shlex.join(["convertd", "batch", *options, *end_of_options, printable(name)])
 
 
 def clock_time(timestamp: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from daemon import queries
-from daemon.cli.common import Place, locate, place_options
+from daemon.cli.common import Place, batch_command, locate, place_options
 from daemon.control import ANSWER_TIMEOUT_SECONDS, DESCRIPTORS, ask
 from daemon.errors import NotRunning, Unanswered
 from daemon.files import NotRegularFile, open_regular
@@ -57,9 +58,9 @@ def command(
         if wait:
             failed |= _wait(place, submission.jobs)
         elif submission.jobs:
-            click.echo(f"follow it: convertd batch {submission.batch}")
+            click.echo(f"follow it: {batch_command(submission.batch)}")
     except KeyboardInterrupt:
-        click.echo(f"\nwhat was handed over goes on; see: convertd batch {submission.batch}", err=True)
+        click.echo(f"\nwhat was handed over goes on; see: {batch_command(submission.batch)}", err=True)
         raise SystemExit(1) from None
     raise SystemExit(1 if failed else 0)
 
@@ -124,7 +125,8 @@ class Submission:
 
     @property
     def _again(self) -> str:
-        return f"Submit again with --batch {self.batch}: what was taken already is not taken twice."
+        batch = shlex.quote(printable(self.batch))
+        return f"Submit again with --batch={batch}: what was taken already is not taken twice."
 
     def _note(self, file: str, outcome: dict[str, Any]) -> bool:
         """Say what became of a file; False where it was refused."""

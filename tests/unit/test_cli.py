@@ -1,0 +1,63 @@
+"""What commands suggest, without a daemon."""
+
+from __future__ import annotations
+
+import shlex
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from daemon.cli import batch, submit
+from daemon.cli.common import batch_command
+
+HOSTILE = ["$(reboot)", "a b", "-rf", "--json", "'; reboot #", "a\u202eb"]
+
+
+def parsed(command: click.Command, typed: str, *rest: str) -> dict[str, Any]:
+    """What a command gets when this is pasted into a shell."""
+    with command.make_context(str(command.name), [*shlex.split(typed)[2:], *rest]) as context:
+        return context.params
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_suggested_command_names_the_batch_and_does_nothing_else(name: str) -> None:
+    got = parsed(batch.command, batch_command(name, "--json"))
+    assert (got["name"], got["as_json"]) == (name.replace("\u202e", "\\u202e"), True)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_more_failures_than_are_shown_are_to_be_had_by_a_command_that_is_quoted(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = {"error_kind": "corrupt", "error": "no", "source": "a", "job": 1}
+    jobs = {"pending": 0, "processing": 0, "completed": 0, "failed": batch.FEW_FAILURES + 5}
+    report = {"batch": name, "watch": "in", "complete": True, "reason": None, "jobs": jobs}
+    times = {"first_added_at": 0.0, "last_added_at": 0.0}
+    batch._print({**report, **times, "failures": [failure] * batch.FEW_FAILURES})
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"  … and 5 more: {batch_command(name, '--json')}"
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_submit_suggests_a_command_that_is_quoted(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+    def hand_over(submission: submit.Submission, files: tuple[str, ...]) -> bool:
+        submission.jobs[1] = "a.txt"
+        if interrupted:
+            raise KeyboardInterrupt
+        return False
+
+    place = SimpleNamespace(state=SimpleNamespace(require_owner=lambda: None, socket=""))
+    monkeypatch.setattr(submit, "locate", lambda *_: place)
+    monkeypatch.setattr(submit.Submission, "hand_over", hand_over)
+    said = CliRunner().invoke(submit.command, ["a.txt", "--batch=$(reboot)"])
+    assert said.output.endswith(": convertd batch '$(reboot)'\n")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_to_be_submitted_again_goes_to_the_same_batch(name: str) -> None:
+    hint = submit.Submission("", None, None, name)._again
+    typed = hint.removeprefix("Submit again with ").removesuffix(": what was taken already is not taken twice.")
+    assert parsed(submit.command, f"convertd submit {typed}", "a.txt")["batch"] == name.replace("\u202e", "\\u202e")
