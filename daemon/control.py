@@ -162,6 +162,16 @@ def ask(
     raise refused
 
 
+def name_to_wire(name: bytes) -> str:
+    """The name of a file as questions carry it: decoded as UTF-8, whatever the locale. Any bytes are a name."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def name_from_wire(text: str) -> bytes:
+    """The name of a file that a question carries. Raises UnicodeEncodeError where the text is not one."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _connect(client: socket.socket, path: str) -> None:
     """Raises BlockingIOError where too many others wait to be served, and OSError where nobody is there."""
     deadline = time.monotonic() + CONNECT_SECONDS

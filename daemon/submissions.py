@@ -6,13 +6,13 @@ got no answer asks again: the same bytes under the same name in the same batch a
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from daemon.config import Watch
+from daemon.control import name_from_wire
 from daemon.dispatch import Dispatcher
 from daemon.errors import DocumentError, EnvironmentProblem, TransientError, UsageError
 from daemon.faults import Fault, no_fault
@@ -118,9 +118,9 @@ class Submissions:
 
 def _files(request: dict[str, Any], descriptors: int) -> tuple[list[bytes], list[int]]:
     try:
-        names = [os.fsencode(file["name"]) for file in request["files"]]
+        names = [name_from_wire(file["name"]) for file in request["files"]]
         sizes = [file["size_bytes"] for file in request["files"]]
-    except (KeyError, TypeError, UnicodeEncodeError):
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
         raise UsageError("a submission names its files and their sizes", "") from None
     if len(names) != descriptors or not names:
         raise UsageError(f"{descriptors} files were passed for {len(names)} names", "")

@@ -15,7 +15,7 @@ import click
 
 from daemon import queries
 from daemon.cli.common import Place, batch_command, locate, place_options
-from daemon.control import ANSWER_TIMEOUT_SECONDS, DESCRIPTORS, ask
+from daemon.control import ANSWER_TIMEOUT_SECONDS, DESCRIPTORS, ask, name_to_wire
 from daemon.errors import NotRunning, Unanswered
 from daemon.files import NotRegularFile, open_regular
 from daemon.model import State, display, printable
@@ -101,7 +101,8 @@ class Submission:
     def _ask(self, opened: list[tuple[str, int]]) -> dict[str, Any]:
         sizes = [os.fstat(fd).st_size for _, fd in opened]
         described = [
-            {"name": os.path.basename(file), "size_bytes": size} for (file, _), size in zip(opened, sizes, strict=True)
+            {"name": name_to_wire(os.path.basename(os.fsencode(file))), "size_bytes": size}
+            for (file, _), size in zip(opened, sizes, strict=True)
         ]
         deadline = time.monotonic() + BUSY_PATIENCE_SECONDS
         while time.monotonic() < deadline:

@@ -122,6 +122,19 @@ def test_names_are_bytes(bench: Bench) -> None:
     assert bench.pending()[0].source == b"submitted/x/\xff\n%41.txt"
 
 
+def test_names_are_the_same_bytes_under_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as locale:
+        locale.setattr(os, "fsencode", lambda name: name.encode("ascii", "surrogateescape"))
+        names, _ = module._files({"files": [{"name": "ü.txt", "size_bytes": 1}]}, 1)
+    assert names == ["ü.txt".encode()]
+
+
+@pytest.mark.parametrize("name", [5, None, ["a"], "\ud800"])
+def test_what_is_no_name_is_refused(name: object) -> None:
+    with pytest.raises(UsageError, match="names its files"):
+        module._files({"files": [{"name": name, "size_bytes": 1}]}, 1)
+
+
 def test_the_same_again_changes_nothing_and_leaves_no_copy(bench: Bench) -> None:
     bench.submit({"a.txt": b"one"})
     copies = bench.copies()

@@ -1,8 +1,10 @@
-"""What commands suggest, without a daemon."""
+"""What commands suggest and send, without a daemon."""
 
 from __future__ import annotations
 
+import os
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,3 +63,19 @@ def test_what_is_to_be_submitted_again_goes_to_the_same_batch(name: str) -> None
     hint = submit.Submission("", None, None, name)._again
     typed = hint.removeprefix("Submit again with ").removesuffix(": what was taken already is not taken twice.")
     assert parsed(submit.command, f"convertd submit {typed}", "a.txt")["batch"] == name.replace("\u202e", "\\u202e")
+
+
+def test_the_names_of_files_are_sent_as_their_bytes_whatever_the_locale(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def ask(socket: str, command: str, **values: Any) -> dict[str, Any]:
+        asked.update(values)
+        return {"busy": False}
+
+    monkeypatch.setattr(submit, "ask", ask)
+    with (tmp_path / "a").open("wb") as file, monkeypatch.context() as locale:
+        locale.setattr(os, "fsencode", lambda name: name.encode("latin-1", "surrogateescape"))
+        submit.Submission("", None, None, "x")._ask([("some/\xc3\xbc.pdf", file.fileno())])
+    assert asked["files"] == [{"name": "ü.pdf", "size_bytes": 0}]

@@ -252,3 +252,12 @@ def test_an_endless_request_is_cut_off(path: str, monkeypatch: pytest.MonkeyPatc
             for _ in range(10_000):
                 client.sendall(b"x" * 4096)
     assert ask(path, "echo") == {"got": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(b"a", "a"), ("ü".encode(), "ü"), (b"\xff\n", "\udcff\n"), (b"\xed\xb3\xbf", "\udced\udcb3\udcbf")],
+)
+def test_any_bytes_are_the_name_of_a_file(name: bytes, text: str) -> None:
+    assert control.name_to_wire(name) == text
+    assert control.name_from_wire(text) == name
