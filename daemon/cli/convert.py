@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -69,7 +70,7 @@ def _tell(event: str, values: dict[str, object]) -> None:
 
 def _refuse_collisions(files: tuple[str, ...]) -> None:
     names = [os.path.basename(file) for file in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
     if twice:
         raise UsageError(f"two files would be written to the same name: {', '.join(twice)}", "Convert them apart.")
 

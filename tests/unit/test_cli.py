@@ -1,4 +1,4 @@
-"""What commands suggest and send, without a daemon."""
+"""What commands suggest, send and reckon by themselves, without a daemon."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from daemon.cli import batch, submit
+from daemon.cli import batch, convert, submit
 from daemon.cli.common import batch_command
+from daemon.errors import UsageError
 
 HOSTILE = ["$(reboot)", "a b", "-rf", "--json", "'; reboot #", "a\u202eb"]
 
@@ -79,3 +80,27 @@ def test_the_names_of_files_are_sent_as_their_bytes_whatever_the_locale(
         locale.setattr(os, "fsencode", lambda name: name.encode("latin-1", "surrogateescape"))
         submit.Submission("", None, None, "x")._ask([("some/\xc3\xbc.pdf", file.fileno())])
     assert asked["files"] == [{"name": "ü.pdf", "size_bytes": 0}]
+
+
+def test_two_files_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="to the same name: a, b"):
+        convert._refuse_collisions(("x/b", "x/a", "c", "y/a", "y/b", "z/b"))
+
+
+class Name(str):
+    """Counts how often one is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_names_of_many_files_are_not_each_compared_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = tuple(f"{number}.pdf" for number in range(2000))
+    with monkeypatch.context() as counting:
+        counting.setattr(os.path, "basename", Name)
+        convert._refuse_collisions(files)
+    assert Name.compared < 10 * len(files)
