@@ -2,10 +2,15 @@
 
 It gets none of the daemon's environment that may hold credentials, and `RUN_SECONDS`; past them it is killed with all
 that it has started. What it prints is read and forgotten, but for the end of it where the command fails.
+
+Whoever starts a program waits until the kernel has found and loaded it, and Python lets none of its threads go on
+meanwhile: on a mount that does not answer that would be for ever. So a shell is started, which is always there, and
+becomes the command; nobody but it waits for the mount.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -30,6 +35,12 @@ REAP_SECONDS = 5.0
 SHOWN_BYTES = 500
 PRINTED_BYTES = 1 << 20
 READ_BYTES = 1 << 16
+STARTER = "convertd-start"
+"""What the shell calls itself where it complains."""
+START = ("/bin/sh", "-c", 'unset PWD; exec "$@"', STARTER)
+"""Becomes the command that follows. Shells export PWD, which the command would not have got."""
+NOT_STARTED = (126, 127)
+"""What the shell ends with where it cannot become the command; the command itself may, too."""
 KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
 """What a command needs to find programs, files and its language. All other variables may be somebody's secret."""
 
@@ -43,6 +54,7 @@ class Command:
         self._run_seconds = run_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._last: subprocess.Popen[bytes] | None = None  # done with, but where SIGKILL does not reach it not yet gone
         self._aborted = False
 
     @classmethod
@@ -75,7 +87,7 @@ class Command:
 
     @contextmanager
     def _running(self, content: bytes) -> Iterator[subprocess.Popen[bytes]]:
-        """The process, which is gone afterwards. It reads from memory: a command that does not read holds up nobody."""
+        """The process, which is killed afterwards. It reads from memory: one that does not read holds up nobody."""
         memory = os.memfd_create("event", os.MFD_CLOEXEC)
         try:
             os.write(memory, content)
@@ -92,6 +104,7 @@ class Command:
                     _kill(process)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(REAP_SECONDS)
+            self._last = process
             assert process.stdout is not None
             process.stdout.close()
 
@@ -99,8 +112,10 @@ class Command:
         with self._lock:
             if self._aborted:
                 raise Undelivered("stopped")
+            if self._last is not None and self._last.poll() is None:  # they would become more with each attempt
+                raise Undelivered("the one before was killed, but has not ended: what it waits for does not answer")
             self._process = subprocess.Popen(
-                self._argv,
+                (*START, *self._argv),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -154,7 +169,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _reason(code: int | None, said: bytes, run_seconds: float) -> str:
     lines = said.decode("utf-8", "replace").strip().splitlines()
+    if code in NOT_STARTED and lines and lines[-1].startswith(f"{STARTER}: "):
+        return f"cannot be started: {_complaint(lines[-1])}"
     because = f": {printable(lines[-1])}" if lines else ""
     if code is None:
         return f"did not end within {run_seconds:g} s{because}"
     return f"was ended by signal {-code}{because}" if code < 0 else f"exit code {code}{because}"
+
+
+def _complaint(line: str) -> str:
+    """The error that the shell names at the end of its line, after the path."""
+    error = printable(line.rpartition(": ")[2])
+    return os.strerror(errno.ENOENT) if error == "not found" else error

@@ -108,3 +108,36 @@ def test_plan_tells_of_it_and_of_the_others(tmp_path: Path, mount: ExitStack) ->
     assert looks["well"]["new"] == 1
     assert "does not answer" in looks["from-it"]["error"]
     assert "does not answer" in looks["to-it"]["error"]
+
+
+TELLS = """
+import sys, threading
+from daemon.outbox import Event
+from daemon.targets.command import Command
+from daemon.targets.base import Undelivered
+
+def tell():
+    try:
+        Command([sys.argv[1]], {}, run_seconds=1.0).deliver(Event(1, "{}"))
+    except Undelivered as error:
+        print(error, flush=True)
+
+thread = threading.Thread(target=tell)
+thread.start()
+while thread.is_alive():
+    thread.join(0.1)
+    print("tick", flush=True)
+"""
+
+
+def test_a_command_that_is_on_it_holds_up_only_who_is_to_be_told(tmp_path: Path, mount: ExitStack) -> None:
+    command = [sys.executable, "-c", TELLS, str(tmp_path / "dead/tell")]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    try:
+        lines = process.communicate(timeout=30)[0].splitlines()
+    finally:
+        mount.close()  # before anybody is waited for
+        process.kill()
+        process.communicate(timeout=60)
+    assert [line for line in lines if line != "tick"] == ["did not end within 1 s"]
+    assert lines[:5] == ["tick"] * 5, "all else goes on meanwhile"

@@ -62,7 +62,18 @@ def test_a_failing_command_says_why() -> None:
     assert why(sh("exit 1")) == "exit code 1"
     assert why(sh("kill -TERM $$")) == "was ended by signal 15"
     assert why(sh(r"printf 'a\033[31mb'; exit 1")) == r"exit code 1: a\x1b[31mb"
+
+
+def test_a_command_that_cannot_be_started_says_why(tmp_path: Path) -> None:
+    (tmp_path / "tell").write_text("#!/bin/sh\n")
     assert why(Command(["/nowhere/tell"], {})) == "cannot be started: No such file or directory"
+    assert why(Command(["tell"], {"PATH": "/nowhere"})) == "cannot be started: No such file or directory"
+    assert why(Command([str(tmp_path / "tell")], {})) == "cannot be started: Permission denied"
+
+
+def test_a_command_may_end_as_a_shell_does_that_finds_none() -> None:
+    assert why(sh("exit 127")) == "exit code 127"
+    assert why(sh("/nowhere/other")).startswith("exit code 127: sh: ")
 
 
 @pytest.mark.parametrize("call", ["memfd_create", "pidfd_open"])
@@ -79,6 +90,18 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path)
     assert why(target) == "did not end within 0.5 s: waiting"
     pid = int((tmp_path / "pid").read_text())
     until(lambda: not alive(pid), "what it started is gone")
+
+
+def test_none_is_started_beside_one_that_has_outlived_its_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = sh("exec sleep 600", run_seconds=0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "REAP_SECONDS", 0.1)
+        patch.setattr(module, "_kill", lambda process: None)
+        assert why(target) == "did not end within 0.1 s"
+        assert why(target).startswith("the one before was killed, but has not ended")
+    assert target._last is not None
+    module._kill(target._last)
+    until(lambda: why(target) == "did not end within 0.1 s", "another one is started")
 
 
 def test_what_stays_in_the_background_holds_up_nothing(tmp_path: Path) -> None:
