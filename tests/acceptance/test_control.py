@@ -250,9 +250,24 @@ def test_a_watch_that_comes_back_has_its_disposals_carried_out(tmp_path: Path) -
         until(lambda: not source.exists(), "it is deleted")
 
 
+STICKING = """
+import errno
+from daemon import cli
+from daemon.sources import disposer
+
+def make(path):
+    if b"/full" in path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    made(path)
+
+made, disposer.make_directories = disposer.make_directories, make
+cli.main()
+"""
+
+
 def test_a_reload_frees_documents_that_are_stuck_on_the_way_to_a_target(tmp_path: Path) -> None:
     one = HEAD + WATCH.format(name="one")
-    with running(tmp_path, one + 'on_success = "move:full"\n') as daemon:
+    with running(tmp_path, one + 'on_success = "move:full"\n', entry=("-c", STICKING)) as daemon:
         stick(daemon, "one", "a.txt")
         reload(daemon, one + 'on_success = "move:done"\n')
         until((daemon.folder / "done" / "a.txt").exists, "it is moved to where documents go now", 30)
@@ -261,7 +276,9 @@ def test_a_reload_frees_documents_that_are_stuck_on_the_way_to_a_target(tmp_path
 
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_retry_brings_back_what_is_stuck_though_its_job_does_not_begin(tmp_path: Path, *, runs: bool) -> None:
-    with running(tmp_path, HEAD + WATCH.format(name="one") + 'on_success = "move:full"\n') as daemon:
+    with running(
+        tmp_path, HEAD + WATCH.format(name="one") + 'on_success = "move:full"\n', entry=("-c", STICKING)
+    ) as daemon:
         stick(daemon, "one", "a.txt")
         if runs:
             assert daemon.command("pause").returncode == 0
@@ -274,7 +291,7 @@ def test_a_retry_brings_back_what_is_stuck_though_its_job_does_not_begin(tmp_pat
 @pytest.mark.parametrize("how", ["reload", "restart"])
 def test_what_is_stuck_comes_back_before_its_watch_gets_another_source(tmp_path: Path, how: str) -> None:
     one = HEAD + WATCH.format(name="one")
-    with running(tmp_path, one + 'on_success = "move:full"\n') as daemon:
+    with running(tmp_path, one + 'on_success = "move:full"\n', entry=("-c", STICKING)) as daemon:
         stick(daemon, "one", "a.txt")
         elsewhere = one.replace('source = "one"', 'source = "elsewhere"')
         if how == "reload":
@@ -312,9 +329,7 @@ def put(daemon: Daemon, watch: str, name: str) -> None:
 
 
 def stick(daemon: Daemon, watch: str, name: str) -> None:
-    """The same with a document that is to be moved to the folder `full`, and is hidden, as it cannot be."""
-    (daemon.folder / "full").rmdir()
-    (daemon.folder / "full").write_bytes(b"not a folder any more")
+    """The same with a document that is to be moved to the folder `full`, and is hidden, as `STICKING` forbids it."""
     put(daemon, watch, name)
     until(lambda: not (daemon.folder / watch / name).exists(), "it is about to be moved", 30)
 
