@@ -62,7 +62,7 @@ class Quiet:
             if not (again := self._to_retry()):
                 break
             self._retry(again)
-        if not (self._repeats() and self._is_operated() and self._is_swapped()):
+        if not (self._repeats() and self._is_operated() and self._is_swapped() and self._refuses()):
             return False
         for complaint in put_back(self._world, STALLED_SECONDS):
             self._findings.add(complaint)
@@ -95,6 +95,13 @@ class Quiet:
     def _is_swapped(self) -> bool:
         """An object is swapped while it is fetched. Amid faults it may not be fetched in time; here there is time."""
         swap_while_fetched(self._world, self._model, random.Random(len(self._model)), SWAP_SECONDS)
+        return self._settled()
+
+    def _refuses(self) -> bool:
+        """What no engine converts goes where its watch wants it: few of them come to the watch that moves it."""
+        document = self._model.new("extra", "txt", "hostile")
+        content = compose(document, random.Random(document.name), hostile="Raise")
+        appear(self._world, document, *content, hostile=True)
         return self._settled()
 
     def _go_on(self) -> None:
