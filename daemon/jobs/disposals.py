@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from daemon.db import Connection, Readers, Writer
 from daemon.jobs import documents
-from daemon.jobs.rows import JOB, in_chunks, job_of
+from daemon.jobs.rows import JOB, among, job_of
 from daemon.model import Job
 
 
@@ -29,11 +29,7 @@ class Disposals:
 
     def due_among(self, job_ids: Sequence[int]) -> set[int]:
         """Those of these jobs whose source is still to be disposed of."""
-        found: set[int] = set()
-        for marks, chunk in in_chunks(job_ids):
-            sql = f"SELECT id FROM jobs WHERE disposal IS NOT NULL AND id IN ({marks})"
-            found.update(row[0] for row in self._readers.rows(sql, tuple(chunk)))
-        return found
+        return among(self._readers, "SELECT id FROM jobs WHERE disposal IS NOT NULL AND id", job_ids)
 
     def done(self, job: Job, location: bytes | None) -> None:
         """The source is gone from its place (to `location`, if moved): its version is forgotten."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from daemon import batches
 from daemon.db import Connection, Readers, Row, Writer
-from daemon.jobs.rows import in_chunks, watch_id_of
+from daemon.jobs.rows import among, watch_id_of
 from daemon.model import State
 
 
@@ -29,11 +29,7 @@ class History:
 
     def spooled(self, locations: Sequence[bytes]) -> set[bytes]:
         """Those of these copies of documents that were handed in which belong to a job."""
-        found: set[bytes] = set()
-        for marks, chunk in in_chunks(locations):
-            sql = f"SELECT location FROM jobs WHERE submitted = 1 AND location IN ({marks})"
-            found.update(row[0] for row in self._readers.rows(sql, tuple(chunk)))
-        return found
+        return among(self._readers, "SELECT location FROM jobs WHERE submitted = 1 AND location", locations)
 
     def prune(self, older_than: float, *, keep_failed: bool, after: int = 0, limit: int = 500) -> Pruned:
         """Drop finished jobs that ended before `older_than`, of the next `limit` behind job `after` that may go.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from daemon.db import Connection, Row
+from daemon.db import Connection, Readers, Row
 from daemon.model import Job
 
 MOST_BINDINGS = 900
@@ -48,6 +48,14 @@ def in_chunks(values: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
     for start in range(0, len(values), MOST_BINDINGS):
         chunk = values[start : start + MOST_BINDINGS]
         yield ", ".join("?" * len(chunk)), chunk
+
+
+def among(readers: Readers, sql: str, values: Sequence[T]) -> set[T]:
+    """Those of the values that a query finds, which ends with what they are compared with."""
+    found: set[T] = set()
+    for marks, chunk in in_chunks(values):
+        found.update(row[0] for row in readers.rows(f"{sql} IN ({marks})", tuple(chunk)))
+    return found
 
 
 def in_groups(values: Sequence[T]) -> Iterator[Sequence[T]]:
